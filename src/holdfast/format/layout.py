@@ -1,0 +1,90 @@
+"""Where everything lies in a store: the only place that knows a path.
+
+Names are relative, use '/', and are the same on every backend. See docs/format/layout.md.
+"""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.digest import Digest
+from holdfast.errors import Corrupt
+
+STORE = "store.json"
+EXPERIMENTS = "experiments/"
+RUNS = "runs/"
+HEADS = "heads/"
+BLOBS = "blobs/sha256/"
+FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
+MAX_GENERATION = 99_999_999
+
+_NUMBER = re.compile(r"[0-9]{8}\Z")
+
+
+def blob(digest: Digest) -> str:
+    return f"{BLOBS}{digest.hex[:2]}/{digest.hex}"
+
+
+def recipes(digest: Digest) -> str:
+    """The prefix of every recipe of one artifact."""
+    return f"recipes/sha256/{digest.hex[:2]}/{digest.hex}."
+
+
+def recipe(digest: Digest, nonce: bytes) -> str:
+    return recipes(digest) + nonce.hex()
+
+
+def experiment(experiment_id: str) -> str:
+    """The chain of an experiment."""
+    return f"{EXPERIMENTS}{experiment_id}/"
+
+
+def run(run_id: str) -> str:
+    return f"{RUNS}{run_id}/"
+
+
+def manifest(run_id: str) -> str:
+    """The chain of a run."""
+    return f"{RUNS}{run_id}/manifest/"
+
+
+def segment(run_id: str, digest: Digest) -> str:
+    return f"{RUNS}{run_id}/segments/{digest.hex}.seg"
+
+
+def spools(run_id: str) -> str:
+    return f"{RUNS}{run_id}/spool/"
+
+
+def spool(run_id: str, writer: str, sequence: int) -> str:
+    return f"{spools(run_id)}{writer}-{sequence:06d}.spool"
+
+
+def spool_parts(name: str) -> tuple[str, str, int]:
+    """(run_id, writer, sequence) of a spool's name. Raises Corrupt for a foreign name."""
+    found = re.match(r"runs/([^/]+)/spool/([0-9a-f]{8})-([0-9]{6,})\.spool\Z", name)
+    if not found:
+        raise Corrupt(f"{name} is not the name of a spool: move it out of the store", place=name)
+    return found[1], found[2], int(found[3])
+
+
+def entry(chain: str, number: int) -> str:
+    return f"{chain}{number:08d}"
+
+
+def entry_number(name: str) -> int | None:
+    """The number of a chain entry, or None when the last part of `name` is no number."""
+    last = name.rpartition("/")[2]
+    return int(last) if _NUMBER.match(last) else None
+
+
+def head(chain: str, number: int) -> str:
+    """The hint that `chain` has, or is about to have, an entry `number`."""
+    kind, owner = chain.split("/")[:2]
+    return f"{HEADS}{kind}/{owner}@{number:08d}"
+
+
+def head_parts(name: str) -> tuple[str, str, int] | None:
+    """(kind, owner, number) of a head's name; None for anything else under heads/."""
+    found = re.match(r"heads/([a-z]+)/([^/]+)@([0-9]{8})\Z", name)
+    return (found[1], found[2], int(found[3])) if found else None
