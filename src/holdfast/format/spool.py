@@ -1,0 +1,322 @@
+"""The spool: an append-only stream of what `run.log` wrote, readable after any crash.
+
+    header   the 11 bytes of a file of kind 'W', then one map about the writer, then a mark
+    schema   92 CD sid(2) [key, ...]                          before the first row that uses it
+    row      94 CD sid(2) CF step(8) D3 time_ns(8) C4|C5|C6 length  float64(8) * keys, big-endian
+    mark     C4 04 crc(4)                                     after the map and after every record
+
+A mark is the crc32 of every byte of the file before it, little-endian, so one pass over the file
+checks all of it, and an intact record can be found again behind a damaged one. Rows of one schema
+have one width, which is what makes both writing (one struct) and reading (one numpy view) quick.
+See docs/format/spool.md.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from holdfast.errors import Corrupt
+from holdfast.format import frame, packing
+
+KIND = b"W"
+VERSION = 1
+MARK = b"\xc4\x04"
+MARK_BYTES = 6
+MAX_SCHEMAS = 65_536
+MAX_KEYS = 65_536
+ROW = 0x94
+SCHEMA = 0x92
+
+
+def mark(state: int) -> bytes:
+    """The mark for a stream whose crc32 so far is `state`."""
+    return MARK + state.to_bytes(4, "little")
+
+
+def after_mark(state: int) -> int:
+    """The crc32 of the stream once its mark is written."""
+    return zlib.crc32(mark(state), state)
+
+
+def encode_header(about: dict[str, Any]) -> bytes:
+    """Header, map and first mark. `about`: run_id, writer, sequence, attempt, opened_at, identity."""
+    front = frame.header(KIND, VERSION) + packing.pack(about)
+    return front + mark(zlib.crc32(front))
+
+
+def encode_schema(sid: int, keys: Sequence[str]) -> bytes:
+    """The record that gives schema `sid` its metric keys; the caller adds the mark."""
+    return b"\x92\xcd" + sid.to_bytes(2, "big") + bytes(msgpack.packb(list(keys)))
+
+
+def row_prefix(sid: int) -> bytes:
+    return b"\x94\xcd" + sid.to_bytes(2, "big")
+
+
+def bin_prefix(keys: int) -> bytes:
+    size = 8 * keys
+    if size < 1 << 8:
+        return b"\xc4" + size.to_bytes(1, "big")
+    if size < 1 << 16:
+        return b"\xc5" + size.to_bytes(2, "big")
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
+def row_struct(keys: int) -> struct.Struct:
+    """Packs (prefix, 0xCF, step, 0xD3, time_ns, bin prefix, *values) as one row without its mark."""
+    return struct.Struct(f">4sBQBq{len(bin_prefix(keys))}s{keys}d")
+
+
+@dataclass(slots=True)
+class Table:
+    """The rows of one schema, in the order they were logged.
+
+    `rows` is a numpy structured array with fields step (u64), time (i64, ns) and values (f64, one a
+    key), all big-endian; `order` gives each row's place among all rows of the spool.
+    """
+
+    keys: list[str]
+    pieces: list[tuple[int, int, int]] = field(default_factory=list)  # offset, count, first place
+    rows: Any = None
+    order: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it."""
+
+    about: dict[str, Any]
+    tables: list[Table]
+    row_count: int
+    good_bytes: int
+    torn_bytes: int
+
+
+def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
+    """Read a spool up to its last intact record.
+
+    Bytes after it are a torn tail, as a crash in the middle of a write leaves it. Damage with an
+    intact record behind it is no torn tail: it raises Corrupt, naming `place`. `breathe` is called
+    now and then, so that a background thread can let others run.
+    """
+    about, start = _read_header(data, place)
+    walk = _Walk(data, place, start, breathe)
+    end = walk.run()
+    if zlib.crc32(memoryview(data)[: end - MARK_BYTES]) != _stored(data, end):
+        end = _first_damage(data, start, end)
+        walk = _Walk(data, place, start, breathe)
+        end = walk.run(stop=end)
+    if end < len(data) and _intact_behind(data, end):
+        raise Corrupt(
+            f"{place} is damaged at byte {end}, with intact records behind it: "
+            "run `holdfast recover --salvage` to keep what is whole",
+            place=place,
+            offset=end,
+        )
+    return Scan(about, walk.gather(), walk.places, end, len(data) - end)
+
+
+def _stored(data: bytes, end: int) -> int:
+    return int.from_bytes(data[end - 4 : end], "little")
+
+
+def _read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
+    frame.check_header(KIND, data, place=place, max_version=VERSION)
+    unpacker = msgpack.Unpacker(raw=False, strict_map_key=True, max_buffer_size=1 << 20)
+    unpacker.feed(data[frame.HEADER_BYTES : frame.HEADER_BYTES + (1 << 16)])
+    try:
+        about = unpacker.unpack()
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise Corrupt(f"{place} is damaged: its header does not decode", place=place) from error
+    end = frame.HEADER_BYTES + unpacker.tell()
+    if data[end : end + MARK_BYTES] != mark(zlib.crc32(data[:end])) or not isinstance(about, dict):
+        raise Corrupt(f"{place} is damaged: the checksum of its header does not match", place=place)
+    return about, end + MARK_BYTES
+
+
+class _Walk:
+    """Finds the records by their structure alone; checksums are the caller's."""
+
+    def __init__(self, data: bytes, place: str, start: int, breathe: Callable[[], None]) -> None:
+        self.data = data
+        self.place = place
+        self.start = start
+        self.breathe = breathe
+        self.tables: dict[int, Table] = {}
+        self.widths: dict[int, int] = {}
+        self.places = 0
+
+    def run(self, stop: int | None = None) -> int:
+        """Walk to the last structurally whole record; returns its end."""
+        stop = len(self.data) if stop is None else stop
+        at, turns = self.start, 0
+        while at < stop:
+            step = self._rows(at, stop) or self._schema(at, stop)
+            if not step:
+                break
+            at += step
+            turns += 1
+            if not turns % 256:
+                self.breathe()
+        return at
+
+    def _rows(self, at: int, stop: int) -> int:
+        """The bytes of the run of rows of one schema that begins at `at`; 0 if none does."""
+        head = self.data[at : at + 4]
+        if len(head) < 4 or head[0] != ROW or head[1] != 0xCD:
+            return 0
+        sid = int.from_bytes(head[2:], "big")
+        width = self.widths.get(sid)
+        if width is None or at + width > stop:
+            return 0
+        count = self._same_shape(at, width, len(self.tables[sid].keys), (stop - at) // width)
+        if count:
+            self.tables[sid].pieces.append((at, count, self.places))
+            self.places += count
+        return count * width
+
+    def _same_shape(self, at: int, width: int, keys: int, most: int) -> int:
+        """How many rows in sequence have the constant bytes of this row's schema."""
+        head, middle, tail = self.data[at : at + 4], bin_prefix(keys), width - MARK_BYTES
+        count = 0
+        if most > 8 and self.data[at + 3 * width : at + 3 * width + 4] == head:
+            return self._same_shape_many(at, width, keys, most)
+        while count < most:
+            row = self.data[at : at + width]
+            if (
+                row[:4] != head
+                or row[4] != 0xCF
+                or row[13] != 0xD3
+                or row[22 : 22 + len(middle)] != middle
+                or row[tail : tail + 2] != MARK
+            ):
+                break
+            count += 1
+            at += width
+        return count
+
+    def _same_shape_many(self, at: int, width: int, keys: int, most: int) -> int:
+        import numpy as np
+
+        middle = bin_prefix(keys)
+        places = [*range(5), 13, *range(22, 22 + len(middle)), width - 6, width - 5]
+        wanted = self.data[at : at + 4] + b"\xcf\xd3" + middle + MARK
+        count, reach = 0, 32
+        while count < most:  # in growing windows, so that a short run in a long file stays cheap
+            window = min(most - count, reach)
+            reach = min(4 * reach, 1 << 15)
+            rows = np.frombuffer(self.data, np.uint8, window * width, at + count * width)
+            good = np.ones(window, bool)
+            for place, value in zip(places, wanted, strict=True):
+                good &= rows[place::width] == value
+            first_bad = window if good.all() else int(np.argmin(good))
+            count += first_bad
+            if first_bad < window:
+                break
+        return count
+
+    def _schema(self, at: int, stop: int) -> int:
+        """The bytes of the schema record at `at`, which is taken up; 0 if there is none."""
+        data = self.data
+        if data[at : at + 2] != b"\x92\xcd" or at + 5 > stop:
+            return 0
+        end = at + _object_bytes(data, at) + MARK_BYTES
+        keys = _keys(data[at + 4 : end - MARK_BYTES])
+        sid = int.from_bytes(data[at + 2 : at + 4], "big")
+        if not keys or end > stop or data[end - 6 : end - 4] != MARK or sid in self.tables:
+            return 0
+        self.tables[sid] = Table(keys)
+        self.widths[sid] = row_struct(len(keys)).size + MARK_BYTES
+        return end - at
+
+    def gather(self) -> list[Table]:
+        import numpy as np
+
+        for sid, table in self.tables.items():
+            shape = _row_dtype(len(table.keys), self.widths[sid])
+            parts = [np.frombuffer(self.data, shape, count, at) for at, count, _ in table.pieces]
+            orders = [np.arange(first, first + count) for _, count, first in table.pieces]
+            table.rows = np.concatenate(parts) if parts else np.empty(0, shape)
+            table.order = np.concatenate(orders) if orders else np.empty(0, np.int64)
+        return [table for table in self.tables.values() if len(table.rows)]
+
+
+def _keys(raw: bytes) -> list[str] | None:
+    """The metric keys of a schema record, or None if these bytes are no such list."""
+    try:
+        keys = msgpack.unpackb(raw, raw=False)
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return None
+    good = isinstance(keys, list) and 1 <= len(keys) <= MAX_KEYS
+    return keys if good and all(isinstance(key, str) for key in keys) else None
+
+
+def _row_dtype(keys: int, width: int) -> Any:
+    import numpy as np
+
+    offset = 22 + len(bin_prefix(keys))
+    return np.dtype(
+        {
+            "names": ["step", "time", "values"],
+            "formats": [">u8", ">i8", (">f8", (keys,))],
+            "offsets": [5, 14, offset],
+            "itemsize": width,
+        }
+    )
+
+
+def _records(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of every record between two record edges, one msgpack object and its mark each."""
+    while at < stop:
+        end = at + _object_bytes(data, at) + MARK_BYTES
+        yield at, end
+        at = end
+
+
+def _object_bytes(data: bytes, at: int) -> int:
+    """The length of the msgpack object at `at`; 0 if there is no whole one."""
+    for window in (1 << 12, len(data)):
+        unpacker = msgpack.Unpacker(raw=False, max_buffer_size=max(len(data), 1))
+        unpacker.feed(memoryview(data)[at : at + window])
+        try:
+            unpacker.skip()
+        except (ValueError, msgpack.exceptions.UnpackException):
+            continue
+        return unpacker.tell()
+    return 0
+
+
+def _first_damage(data: bytes, start: int, stop: int) -> int:
+    """Where the first record begins whose mark does not match."""
+    state = zlib.crc32(memoryview(data)[:start])
+    for begin, end in _records(data, start, stop):
+        state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], state)
+        if state != _stored(data, end):
+            return begin
+        state = after_mark(state)
+    return stop
+
+
+def _intact_behind(data: bytes, damage: int) -> bool:
+    """True if a record whose mark matches begins behind `damage`: then it was no torn tail."""
+    at = data.find(MARK, damage)
+    while 0 <= at < len(data) - MARK_BYTES:
+        begin = at + MARK_BYTES
+        if data[begin] in (ROW, SCHEMA):
+            end = begin + _object_bytes(data, begin) + MARK_BYTES
+            state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], _reseed(data, begin))
+            if end <= len(data) and data[end - 6 : end] == mark(state):
+                return True
+        at = data.find(MARK, at + 1)
+    return False
+
+
+def _reseed(data: bytes, begin: int) -> int:
+    """The crc32 of the stream before the record at `begin`, trusting the mark in front of it."""
+    return after_mark(_stored(data, begin))
