@@ -1,0 +1,62 @@
+"""Storing bytes under their own sha256, in one pass and in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from holdfast.backend.base import Backend
+from holdfast.digest import Digest
+from holdfast.format import layout, recipe
+from holdfast.format.recipe import CHUNK_BYTES
+from holdfast.ids import new_nonce
+
+
+def pieces_of(stream: BinaryIO) -> Iterator[bytes]:
+    """The stream in pieces of exactly CHUNK_BYTES, the last one shorter."""
+    while True:
+        piece = stream.read(CHUNK_BYTES)
+        while piece and len(piece) < CHUNK_BYTES:
+            more = stream.read(CHUNK_BYTES - len(piece))
+            if not more:
+                break
+            piece += more
+        if not piece:
+            return
+        yield piece
+
+
+def put_bytes(backend: Backend, data: bytes) -> tuple[Digest, int]:
+    """Store `data`; returns its digest and size. Storing the same bytes again stores nothing."""
+    view = memoryview(data)
+    return put(backend, (view[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)))
+
+
+def put(backend: Backend, pieces: Iterable[bytes | memoryview]) -> tuple[Digest, int]:
+    """Store what `pieces` (of CHUNK_BYTES each, the last one shorter) add up to, durable."""
+    sha, ids, size = hashlib.sha256(), [], 0
+    staged = backend.stage()
+    try:
+        for piece in pieces:
+            sha.update(piece)
+            ids.append(blake3(piece).digest())
+            size += len(piece)
+            staged.write(piece)
+        digest = Digest(sha.hexdigest())
+        staged.commit(layout.blob(digest))
+    finally:
+        staged.abort()
+    if len(ids) > 1:
+        _put_recipe(backend, digest, size, ids)
+    return digest, size
+
+
+def _put_recipe(backend: Backend, digest: Digest, size: int, ids: list[bytes]) -> None:
+    """Give an artifact of more than one piece its chunk list, so that ranges can be verified."""
+    folder = layout.recipes(digest).rpartition("/")[0] + "/"
+    if not any(stat.name.startswith(layout.recipes(digest)) for stat in backend.list(folder)):
+        data = recipe.encode(recipe.plain(digest, size, ids))
+        backend.create(layout.recipe(digest, new_nonce()), data)
