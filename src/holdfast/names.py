@@ -1,0 +1,77 @@
+"""Names from outside are checked once, at the door; each refusal says why and what to do."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NoReturn
+
+from holdfast.errors import InvalidValue
+
+MAX_ID_BYTES = 128
+MAX_KEY_BYTES = 512
+_NOT_IN_IDS = set('/\\:*?"<>|')
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?\Z", re.IGNORECASE)
+
+
+def check_id(kind: str, value: str) -> str:
+    """`value`, if it can be one part of a path on every backend and system. Raises InvalidValue."""
+    _check_text(kind, value, MAX_ID_BYTES)
+    bad = next((char for char in value if char in _NOT_IN_IDS), None)
+    if bad:
+        _refuse(kind, value, f"it holds {bad!r}", f"leave out {' '.join(sorted(_NOT_IN_IDS))}")
+    if value.startswith("."):
+        _refuse(kind, value, "it begins with a dot", "begin with a letter or a digit")
+    if value != value.strip() or value.endswith("."):
+        _refuse(kind, value, "it begins or ends with a space, or ends with a dot", "strip it")
+    _check_device(kind, value, value)
+    return value
+
+
+def check_key(kind: str, value: str) -> str:
+    """`value`, if it can be the key of a metric or an artifact: parts between '/'.
+
+    `checkpoints/step=100/model.pt` and `train/loss` are such keys. Raises InvalidValue.
+    """
+    _check_text(kind, value, MAX_KEY_BYTES)
+    if value.startswith("/"):
+        _refuse(kind, value, "it begins with '/'", "make it relative")
+    if "\\" in value:
+        _refuse(kind, value, "it holds a backslash", "separate its parts with '/'")
+    if re.match(r"[A-Za-z]:(/|\Z)", value):
+        _refuse(kind, value, "it begins with a drive letter", "make it relative")
+    for part in value.split("/"):
+        if part in ("", ".", ".."):
+            _refuse(kind, value, f"it has the part {part!r}", "name every part between '/'")
+        _check_device(kind, value, part)
+    return value
+
+
+def _check_text(kind: str, value: str, most_bytes: int) -> None:
+    if not isinstance(value, str):
+        _refuse(kind, value, f"it is {type(value).__name__}", "pass text")
+    if not value:
+        _refuse(kind, value, "it is empty", "pass at least one character")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        _refuse(kind, value, "it is not valid Unicode", "pass text without lone surrogates")
+    if size > most_bytes:
+        _refuse(kind, value[:40] + "…", f"it is {size} bytes long", f"use at most {most_bytes}")
+    if value.isascii() and value.isprintable():
+        return
+    if not unicodedata.is_normalized("NFC", value):
+        _refuse(kind, value, "it is not in Unicode form NFC", "unicodedata.normalize('NFC', …) it")
+    if not value.replace("\u3000", " ").isprintable():
+        _refuse(kind, value, "it holds a character that cannot be printed", "leave that out")
+
+
+def _check_device(kind: str, value: str, part: str) -> None:
+    if _DEVICE.match(part):
+        _refuse(kind, value, f"{part!r} is a device on Windows", "choose another name")
+
+
+def _refuse(kind: str, value: object, reason: str, advice: str) -> NoReturn:
+    raise InvalidValue(
+        f"the {kind} {value!r} cannot be used: {reason}; {advice}", value=value, kind=kind
+    )

@@ -1,0 +1,131 @@
+"""What a store says of a run: read-only views of a manifest's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.digest import Digest
+from holdfast.records import RunStatus
+from holdfast.timestamp import Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class MetricStats:
+    """One metric of a run at a glance. `first` and `last` go by step; min, max and mean leave NaN out
+    and are None when there is nothing else."""
+
+    count: int
+    nan: int
+    first: float
+    last: float
+    min: float | None
+    max: float | None
+    mean: float | None
+    first_step: int
+    last_step: int
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> MetricStats:
+        """From the map in a manifest."""
+        return cls(**{name: state.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactInfo:
+    """One artifact of a run; `kind` is file, bytes or directory."""
+
+    key: str
+    digest: Digest
+    size_bytes: int
+    kind: str
+    created_at: Timestamp
+
+    @classmethod
+    def from_state(cls, key: str, state: dict[str, Any]) -> ArtifactInfo:
+        """From the map in a manifest. Raises InvalidValue when its digest is none."""
+        digest, at = Digest.parse(state["digest"]), Timestamp(state["created_at"])
+        return cls(key, digest, state["size_bytes"], state["kind"], at)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Everything a manifest says of a run, at one generation."""
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+    name: str | None
+    status: RunStatus
+    crashed: bool
+    created_at: Timestamp | None
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+    config: dict[str, Any]
+    tags: dict[str, Any]
+    note: str | None
+    error: dict[str, str] | None
+    metrics: dict[str, MetricStats]
+    artifacts: dict[str, ArtifactInfo]
+    source: dict[str, Any]
+    attempts: int
+    generation: int
+    deleted: bool
+
+    @property
+    def state(self) -> str:
+        """`Crashed`, or the status as text."""
+        return "Crashed" if self.crashed else self.status.value
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """From start to end, or to now while the run goes on; None when it never started or crashed."""
+        if self.started_at is None or (self.ended_at is None and self.crashed):
+            return None
+        end = self.ended_at or Timestamp.now()
+        return (end.ns - self.started_at.ns) / 1e9
+
+    @classmethod
+    def from_state(
+        cls,
+        state: dict[str, Any],
+        *,
+        run_id: str,
+        generation: int,
+        experiment_name: str | None,
+        crashed: bool,
+    ) -> RunSummary:
+        """From a manifest's state."""
+        run = state.get("run", {})
+        error = run.get("error")
+        return cls(
+            run_id=run_id,
+            experiment_id=run.get("experiment_id", ""),
+            experiment=experiment_name or run.get("experiment_id", ""),
+            name=run.get("name"),
+            status=RunStatus(run.get("status", "Pending")),
+            crashed=crashed or (error or {}).get("type") == "Crashed",
+            created_at=_moment(run.get("created_at")),
+            started_at=_moment(run.get("started_at")),
+            ended_at=_moment(run.get("ended_at")),
+            config=state.get("config", {}),
+            tags=state.get("tags", {}),
+            note=run.get("note"),
+            error=error,
+            metrics={k: MetricStats.from_state(v) for k, v in state.get("metrics", {}).items()},
+            artifacts=_artifacts(state.get("artifacts", {})),
+            source=state.get("source", {}),
+            attempts=len(state.get("attempts", {})) or 1,
+            generation=generation,
+            deleted="deleted_at" in run,
+        )
+
+
+def _moment(ns: int | None) -> Timestamp | None:
+    return None if ns is None else Timestamp(ns)
+
+
+def _artifacts(state: dict[str, Any]) -> dict[str, ArtifactInfo]:
+    """The artifacts whose bytes a store can hold; records with any other hash are the seed's affair."""
+    real = {key: about for key, about in state.items() if about["kind"] != "record"}
+    return {key: ArtifactInfo.from_state(key, about) for key, about in real.items()}
