@@ -57,6 +57,6 @@ def put(backend: Backend, pieces: Iterable[bytes | memoryview]) -> tuple[Digest,
 def _put_recipe(backend: Backend, digest: Digest, size: int, ids: list[bytes]) -> None:
     """Give an artifact of more than one piece its chunk list, so that ranges can be verified."""
     folder = layout.recipes(digest).rpartition("/")[0] + "/"
-    if not any(stat.name.startswith(layout.recipes(digest)) for stat in backend.list(folder)):
+    if not any(stat.name.startswith(layout.recipes(digest)) for stat in backend.walk(folder)):
         data = recipe.encode(recipe.plain(digest, size, ids))
         backend.create(layout.recipe(digest, new_nonce()), data)

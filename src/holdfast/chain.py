@@ -58,7 +58,7 @@ class Chain:
         return snapshot
 
     def _newest(self) -> int:
-        numbers = [layout.entry_number(stat.name) for stat in self.backend.list(self.prefix)]
+        numbers = [layout.entry_number(stat.name) for stat in self.backend.walk(self.prefix)]
         present = [number for number in numbers if number is not None]
         if present and len(present) != max(present) + 1:
             missing = next(n for n in range(max(present)) if n not in set(present))
@@ -124,7 +124,9 @@ class Chain:
         number = base.number + 1
         full = number % layout.FULL_EVERY == 0
         state = manifest.apply(base.state, change)
-        entry = Entry(number, base.tip, new_nonce(), time.time_ns(), full, state if full else change)
+        entry = Entry(
+            number, base.tip, new_nonce(), time.time_ns(), full, state if full else change
+        )
         data = entries.encode(entry)
         # The hint goes first: it may run ahead of the chain but never fall behind it.
         self.beat(number)

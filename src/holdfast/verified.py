@@ -82,7 +82,7 @@ def _check(name: str, found: Digest, wanted: Digest, size: int, size_bytes: int 
 
 def load_recipe(backend: Backend, digest: Digest) -> Recipe | None:
     """A recipe of the artifact, or None if it has none."""
-    for stat in backend.list(f"recipes/sha256/{digest.hex[:2]}/"):
+    for stat in backend.walk(f"recipes/sha256/{digest.hex[:2]}/"):
         if stat.name.startswith(layout.recipes(digest)):
             found = recipe.decode(backend.get(stat.name), place=stat.name)
             if found.artifact != digest:

@@ -71,8 +71,13 @@ class Appender(Protocol):
 class Backend(Protocol):
     """See the module text for what is promised. Errors are BackendError and its leaves."""
 
-    url: str
-    capabilities: Capabilities
+    @property
+    def url(self) -> str:
+        """Where it is, for people."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can be relied on for."""
 
     def get(self, name: str) -> bytes:
         """All bytes. Raises NameNotFound."""
@@ -95,7 +100,7 @@ class Backend(Protocol):
     def stage(self) -> Staged:
         """Begin to store bytes whose name comes at the end."""
 
-    def list(self, prefix: str) -> Iterator[Stat]:
+    def walk(self, prefix: str) -> Iterator[Stat]:
         """Everything whose name begins with `prefix` (a folder, with its '/'), sorted by name."""
 
     def folders(self, prefix: str) -> list[str]:

@@ -83,7 +83,7 @@ class LocalBackend:
     def stage(self) -> LocalStaged:
         return self._stage(os.path.join(self.root, "blobs"))
 
-    def list(self, prefix: str) -> Iterator[Stat]:
+    def walk(self, prefix: str) -> Iterator[Stat]:
         top = self._path(prefix.rstrip("/"))
         yield from self._walk(top, prefix if prefix.endswith("/") or not prefix else prefix + "/")
 
@@ -254,7 +254,9 @@ def _mapped(name: str) -> Iterator[None]:
 def _error_of(error: OSError, name: str) -> HoldfastError:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        return StorageFull(f"the disk is full: {name} was not written; free space, then go on", name=name)
+        return StorageFull(
+            f"the disk is full: {name} was not written; free space, then go on", name=name
+        )
     if error.errno in _DENIED:
         return AccessDenied(f"no access to {name}: {reason}; check its permissions", name=name)
     return BackendError(f"{name}: {reason}", name=name, errno=error.errno)

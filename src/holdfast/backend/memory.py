@@ -50,7 +50,7 @@ class MemoryBackend:
     def stage(self) -> _Staged:
         return _Staged(self)
 
-    def list(self, prefix: str) -> Iterator[Stat]:
+    def walk(self, prefix: str) -> Iterator[Stat]:
         with self._lock:
             names = sorted(name for name in self._files if name.startswith(prefix))
             found = [Stat(name, len(self._files[name][0]), self._files[name][1]) for name in names]

@@ -53,9 +53,9 @@ class WatchedBackend:
         self.watch("stage", "")
         return _WatchedStaged(self.inner.stage(), self.watch)
 
-    def list(self, prefix: str) -> Iterator[Stat]:
-        self.watch("list", prefix)
-        return self.inner.list(prefix)
+    def walk(self, prefix: str) -> Iterator[Stat]:
+        self.watch("walk", prefix)
+        return self.inner.walk(prefix)
 
     def folders(self, prefix: str) -> list[str]:
         self.watch("folders", prefix)
@@ -108,7 +108,7 @@ class _WatchedAppender:
         self._inner.close()
 
 
-_READS = {"get", "get_range", "chunks", "stat", "list", "folders"}
+_READS = {"get", "get_range", "chunks", "stat", "walk", "folders"}
 
 
 def refuse_writes(operation: str, name: str) -> None:

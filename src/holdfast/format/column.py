@@ -38,7 +38,9 @@ def encode(values: Column) -> tuple[int, bytes]:
     if ramp is not None:
         return RAMP, ramp
     for codec, payload in _candidates(values):
-        if len(payload) < values.nbytes and _same(decode(codec, payload, values.size, values.dtype), bits):
+        if len(payload) < values.nbytes and _same(
+            decode(codec, payload, values.size, values.dtype), bits
+        ):
             return codec, payload
     return RAW, values.tobytes()
 
@@ -88,7 +90,9 @@ def decode(codec: int, payload: bytes, count: int, dtype: Any, *, place: str = "
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # pcodec is Rust: a panic is not an Exception
-        raise Corrupt(f"{place} is damaged: a block does not decode ({error})", place=place) from error
+        raise Corrupt(
+            f"{place} is damaged: a block does not decode ({error})", place=place
+        ) from error
     return out
 
 
@@ -101,6 +105,7 @@ def _decode_constant(payload: bytes, out: Column) -> None:
 
 
 def _decode_ramp(payload: bytes, out: Column) -> None:
+    _only_for(out.dtype.kind in "iu")
     first, step = _exactly(np.frombuffer(payload, np.uint64), 2)
     ramp = np.arange(out.size, dtype=np.uint64) * step + first
     out[:] = ramp.view(out.dtype)
@@ -113,16 +118,25 @@ def _decode_pco(payload: bytes, out: Column) -> None:
 
 
 def _decode_planes(payload: bytes, out: Column) -> None:
-    raw = zstandard.ZstdDecompressor().decompress(payload, max_output_size=out.nbytes)
+    # zstd allocates what the frame claims to hold, so the claim is checked first.
+    if zstandard.frame_content_size(payload) != out.nbytes:
+        raise ValueError("it holds another number of values")
+    raw = zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
     grouped = _exactly(np.frombuffer(raw, np.uint8), out.nbytes).reshape(8, -1)
     out[:] = np.ascontiguousarray(grouped.T).view(out.dtype).ravel()
 
 
 def _decode_narrow(payload: bytes, out: Column) -> None:
+    _only_for(out.dtype.kind == "f")
     narrow = np.empty(out.size, np.float32)
     _decode_pco(payload, narrow)
     with np.errstate(all="ignore"):
         out[:] = narrow
+
+
+def _only_for(fits: bool) -> None:
+    if not fits:
+        raise ValueError("its codec is not for numbers of this type")
 
 
 def _exactly(values: Column, count: int) -> Column:

@@ -57,7 +57,9 @@ def decode(data: bytes, *, place: str) -> Entry:
         fields.get("body", {}),
     )
     if not _well_formed(entry):
-        raise Corrupt(f"{place} is damaged: a field of the chain entry is not as defined", place=place)
+        raise Corrupt(
+            f"{place} is damaged: a field of the chain entry is not as defined", place=place
+        )
     return entry
 
 

@@ -40,7 +40,8 @@ def check_header(kind: bytes, data: bytes | memoryview, *, place: str, max_versi
     head = bytes(data[:HEADER_BYTES])
     if len(head) < HEADER_BYTES or head[:10] != header(kind, 0)[:10]:
         raise Corrupt(
-            f"{place} is damaged: it does not begin as a file of kind {kind.decode()!r}", place=place
+            f"{place} is damaged: it does not begin as a file of kind {kind.decode()!r}",
+            place=place,
         )
     version = head[10]
     if not 1 <= version <= max_version:

@@ -2,8 +2,8 @@
 
 Canonical means: map keys are text, sorted by their UTF-8 bytes at every level; the bin type for bytes;
 the shortest integer form; float64; no extension types. Equal values give equal bytes.
-Unpacking is bounded by the input: no length field can make it allocate more than a small multiple of
-the bytes that are really there. See docs/format/packing.md.
+Unpacking is bounded by the input: the bytes are walked first without building anything, so no length
+field can make it allocate more than a small multiple of what is really there. See docs/format/packing.md.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import msgpack
 
 from holdfast.errors import Corrupt, InvalidValue
 
+MAX_DEPTH = 64  # containers inside each other
+
 
 def _sorted(value: Any, depth: int = 0) -> Any:
-    if depth > 64:
-        raise InvalidValue("a value is nested more than 64 levels deep: flatten it", depth=depth)
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep: flatten it")
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("a map has a key that is no text")
         # Code point order of text is the byte order of its UTF-8 form.
         return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
-    if isinstance(value, (list, tuple)):
-        return [_sorted(item, depth + 1) for item in value]
-    return value
+    return [_sorted(item, depth + 1) for item in value]
 
 
 def pack(value: Any) -> bytes:
@@ -34,6 +38,32 @@ def pack(value: Any) -> bytes:
         raise InvalidValue(f"a value cannot be stored: {error}") from error
 
 
+def measure(data: bytes | memoryview) -> int:
+    """How many bytes the value takes that `data` begins with; 0 if no whole one is there."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
+    unpacker.feed(data)
+    try:
+        unpacker.skip()
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return 0
+    return int(unpacker.tell())
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """ValueError for what msgpack can hold and the format cannot."""
+    if isinstance(value, msgpack.Timestamp):
+        raise TypeError("a timestamp is not part of the format")
+    if not isinstance(value, (dict, list)):
+        return
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        raise ValueError("a map has a key that is no text")
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, (dict, list, msgpack.Timestamp)):
+            _check(item, depth + 1)
+
+
 def _no_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"extension type {code} is not part of the format")
 
@@ -41,9 +71,15 @@ def _no_extension(code: int, data: bytes) -> Any:
 def unpack(data: bytes | memoryview, *, place: str) -> Any:
     """The one value in `data`. Raises Corrupt, naming `place`, when the bytes are anything else."""
     try:
-        return msgpack.unpackb(
+        if measure(data) != len(data):
+            raise ValueError("it is not one whole value")
+        value = msgpack.unpackb(
             data, raw=False, strict_map_key=True, use_list=True, ext_hook=_no_extension
         )
+        _check(value)
+        return value
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
         detail = str(error) or type(error).__name__
-        raise Corrupt(f"{place} is damaged: not the msgpack expected ({detail})", place=place) from error
+        raise Corrupt(
+            f"{place} is damaged: not the msgpack expected ({detail})", place=place
+        ) from error

@@ -19,6 +19,7 @@ KIND = b"R"
 VERSION = 1
 CHUNK_BYTES = 1 << 20  # pieces of a plain artifact
 MAX_CHUNK_BYTES = 64 << 20
+MAX_OFFSET = 1 << 62  # no file is that long, and every language can seek to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,12 @@ def decode(data: bytes, *, place: str) -> Recipe:
             for piece in _pieces_of(span, start):
                 pieces.append(piece)
                 start += piece.size_bytes
-        if start != body["size"]:
+        if type(body["size"]) is not int or start != body["size"]:
             raise ValueError("its pieces do not add up to its size")
         return Recipe(Digest.from_raw(body["artifact"]), body["size"], tuple(pieces))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise Corrupt(f"{place} is damaged: it lacks the field {error}", place=place) from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"{place} is damaged: {error}", place=place) from error
 
 
@@ -97,8 +100,10 @@ def _pieces_of(span: dict[str, object], start: int) -> Iterator[Piece]:
     blob, offset, sizes, ids = span["blob"], span["offset"], span["sizes"], span["ids"]
     if not (isinstance(blob, bytes) and isinstance(ids, bytes) and isinstance(sizes, list)):
         raise ValueError("a span is not as defined")
-    if type(offset) is not int or offset < 0 or len(ids) != 32 * len(sizes):
+    if len(ids) != 32 * len(sizes):
         raise ValueError("a span has not one id for each size")
+    if type(offset) is not int or not 0 <= offset <= MAX_OFFSET:
+        raise ValueError(f"a span begins at {offset!r}, outside 0 to 2**62")
     digest = Digest.from_raw(blob)
     for index, size in enumerate(sizes):
         if type(size) is not int or not 1 <= size <= MAX_CHUNK_BYTES:

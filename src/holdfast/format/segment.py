@@ -28,6 +28,7 @@ KIND = b"S"
 VERSION = 1
 BLOCK = column.MAX_COUNT
 TAIL_BYTES = 65_536  # a reader's first request
+_BLOCK_MARK = 5  # C6 and the length, in front of each payload
 _TRAILER = struct.Struct(">2sQQ8s8s")
 TRAILER_BYTES = _TRAILER.size
 _MAGIC = b"HFS\r\n\x1a\n" + bytes([VERSION])
@@ -135,16 +136,12 @@ class Footer:
     def read(self, key: str, get: Getter) -> Axis:
         """The one column `key` with its steps and times; KeyError when it is not here."""
         number, blocks = self.columns[key]
-        rows, steps, times = self.axes[number]
-        axis = Axis(
-            self._column(steps, rows, np.uint64, get), self._column(times, rows, np.int64, get)
-        )
-        axis.columns[key] = self._column(blocks, rows, np.float64, get)
+        _, steps, times = self.axes[number]
+        axis = Axis(self._column(steps, np.uint64, get), self._column(times, np.int64, get))
+        axis.columns[key] = self._column(blocks, np.float64, get)
         return axis
 
-    def _column(self, blocks: list[Any], rows: int, dtype: Any, get: Getter) -> NDArray[Any]:
-        if sum(block[1] for block in blocks) != rows:
-            raise Corrupt(f"{self.place} is damaged: a column lacks rows", place=self.place)
+    def _column(self, blocks: list[Any], dtype: Any, get: Getter) -> NDArray[Any]:
         first = blocks[0][2]
         raw = memoryview(get(first, blocks[-1][2] + blocks[-1][3] - first))
         parts = [self._block(block, raw, first, dtype) for block in blocks]
@@ -192,19 +189,29 @@ def _trailer(tail: bytes, size: int, place: str) -> tuple[int, int, bytes]:
 
 def _check(index: Footer, end: int) -> None:
     """Every block lies in the file and every column on an axis: ValueError otherwise."""
-    columns = [(number, blocks) for number, blocks in index.columns.values()]
-    lists = [blocks for _, blocks in columns]
+    if not isinstance(index.about, dict) or not isinstance(index.axes, list):
+        raise TypeError("a part of the index is not as defined")
     for rows, steps, times in index.axes:
-        lists += [steps, times]
-        if type(rows) is not int or rows < 1:
-            raise ValueError("an axis has no rows")
-    if any(type(number) is not int or not 0 <= number < len(index.axes) for number, _ in columns):
-        raise ValueError("a column has no axis")
-    for blocks in lists:
-        if not blocks:
-            raise ValueError("a column has no block")
-        for _, count, offset, length, *_ in blocks:
-            if not (0 < count <= BLOCK and frame.HEADER_BYTES <= offset and 0 <= length):
-                raise ValueError("a block is not as defined")
-            if offset + length > end:
-                raise ValueError("a block lies outside the file")
+        _check_column(steps, rows, end)
+        _check_column(times, rows, end)
+    for number, blocks in index.columns.values():
+        if type(number) is not int or not 0 <= number < len(index.axes):
+            raise ValueError("a column has no axis")
+        _check_column(blocks, index.axes[number][0], end)
+
+
+def _check_column(blocks: Any, rows: Any, end: int) -> None:
+    """The blocks of a column lie one behind the other and hold `rows` numbers."""
+    if type(rows) is not int or rows < 1 or not isinstance(blocks, list):
+        raise ValueError("a column is not as defined")
+    at, left = None, rows
+    for codec, count, offset, length, _, *_ in blocks:
+        if any(type(item) is not int for item in (codec, count, offset, length)):
+            raise ValueError("a block is not as defined")
+        if not (0 < count <= BLOCK and length > 0 and at in (None, offset - _BLOCK_MARK)):
+            raise ValueError("a block is not as defined")
+        at, left = offset + length, left - count
+        if offset < frame.HEADER_BYTES + _BLOCK_MARK or at > end:
+            raise ValueError("a block lies outside the file")
+    if left:
+        raise ValueError("a column lacks rows")

@@ -30,6 +30,8 @@ MARK = b"\xc4\x04"
 MARK_BYTES = 6
 MAX_SCHEMAS = 65_536
 MAX_KEYS = 65_536
+MAX_ABOUT_BYTES = 65_536  # the map in the header
+_SEARCH_BYTES = 65_536  # how far the search behind damage follows a schema
 ROW = 0x94
 SCHEMA = 0x92
 
@@ -128,16 +130,25 @@ def _stored(data: bytes, end: int) -> int:
 
 def _read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
     frame.check_header(KIND, data, place=place, max_version=VERSION)
-    unpacker = msgpack.Unpacker(raw=False, strict_map_key=True, max_buffer_size=1 << 20)
-    unpacker.feed(data[frame.HEADER_BYTES : frame.HEADER_BYTES + (1 << 16)])
-    try:
-        about = unpacker.unpack()
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise Corrupt(f"{place} is damaged: its header does not decode", place=place) from error
-    end = frame.HEADER_BYTES + unpacker.tell()
-    if data[end : end + MARK_BYTES] != mark(zlib.crc32(data[:end])) or not isinstance(about, dict):
+    window = memoryview(data)[frame.HEADER_BYTES : frame.HEADER_BYTES + MAX_ABOUT_BYTES]
+    end = frame.HEADER_BYTES + packing.measure(window)
+    if data[end : end + MARK_BYTES] != mark(zlib.crc32(data[:end])):
         raise Corrupt(f"{place} is damaged: the checksum of its header does not match", place=place)
+    about = packing.unpack(data[frame.HEADER_BYTES : end], place=place)
+    if not _is_about(about):
+        raise Corrupt(f"{place} is damaged: a field of its header is not as defined", place=place)
     return about, end + MARK_BYTES
+
+
+def _is_about(about: Any) -> bool:
+    if not isinstance(about, dict):
+        return False
+    whole = [about.get("sequence"), about.get("attempt"), about.get("opened_at")]
+    if about.get("from_step") is not None:
+        whole.append(about["from_step"])
+    return all(type(number) is int and number >= 0 for number in whole) and all(
+        isinstance(about.get(name), str) for name in ("run_id", "writer")
+    )
 
 
 class _Walk:
@@ -226,7 +237,7 @@ class _Walk:
         data = self.data
         if data[at : at + 2] != b"\x92\xcd" or at + 5 > stop:
             return 0
-        end = at + _object_bytes(data, at) + MARK_BYTES
+        end = at + _schema_bytes(data, at) + MARK_BYTES
         keys = _keys(data[at + 4 : end - MARK_BYTES])
         sid = int.from_bytes(data[at + 2 : at + 4], "big")
         if not keys or end > stop or data[end - 6 : end - 4] != MARK or sid in self.tables:
@@ -238,13 +249,13 @@ class _Walk:
     def gather(self) -> list[Table]:
         import numpy as np
 
-        for sid, table in self.tables.items():
+        used = {sid: table for sid, table in self.tables.items() if table.pieces}
+        for sid, table in used.items():
             shape = _row_dtype(len(table.keys), self.widths[sid])
             parts = [np.frombuffer(self.data, shape, count, at) for at, count, _ in table.pieces]
             orders = [np.arange(first, first + count) for _, count, first in table.pieces]
-            table.rows = np.concatenate(parts) if parts else np.empty(0, shape)
-            table.order = np.concatenate(orders) if orders else np.empty(0, np.int64)
-        return [table for table in self.tables.values() if len(table.rows)]
+            table.rows, table.order = np.concatenate(parts), np.concatenate(orders)
+        return list(used.values())
 
 
 def _keys(raw: bytes) -> list[str] | None:
@@ -254,7 +265,9 @@ def _keys(raw: bytes) -> list[str] | None:
     except (ValueError, msgpack.exceptions.UnpackException):
         return None
     good = isinstance(keys, list) and 1 <= len(keys) <= MAX_KEYS
-    return keys if good and all(isinstance(key, str) for key in keys) else None
+    if not good or not all(isinstance(key, str) for key in keys):
+        return None
+    return keys if len(set(keys)) == len(keys) else None
 
 
 def _row_dtype(keys: int, width: int) -> Any:
@@ -274,22 +287,29 @@ def _row_dtype(keys: int, width: int) -> Any:
 def _records(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int]]:
     """(begin, end) of every record between two record edges, one msgpack object and its mark each."""
     while at < stop:
-        end = at + _object_bytes(data, at) + MARK_BYTES
-        yield at, end
-        at = end
+        size = _row_bytes(data, at) if data[at] == ROW else _schema_bytes(data, at)
+        yield at, at + size + MARK_BYTES
+        at += size + MARK_BYTES
 
 
-def _object_bytes(data: bytes, at: int) -> int:
+def _row_bytes(data: bytes, at: int) -> int:
+    """The length that the row at `at` claims; 0 if there is none."""
+    head = data[at : at + 27]
+    shape = head[:2] + head[4:5] + head[13:14]
+    if len(head) < 27 or shape != b"\x94\xcd\xcf\xd3" or head[22] not in (0xC4, 0xC5, 0xC6):
+        return 0
+    middle = 1 + (1 << (head[22] - 0xC4))
+    return 22 + middle + int.from_bytes(head[23 : 22 + middle], "big")
+
+
+def _schema_bytes(data: bytes, at: int, most: int | None = None) -> int:
     """The length of the msgpack object at `at`; 0 if there is no whole one."""
-    for window in (1 << 12, len(data)):
-        unpacker = msgpack.Unpacker(raw=False, max_buffer_size=max(len(data), 1))
-        unpacker.feed(memoryview(data)[at : at + window])
-        try:
-            unpacker.skip()
-        except (ValueError, msgpack.exceptions.UnpackException):
-            continue
-        return unpacker.tell()
-    return 0
+    stop, reach = len(data) if most is None else min(at + most, len(data)), 1 << 12
+    while not (size := packing.measure(memoryview(data)[at : min(at + reach, stop)])):
+        if at + reach >= stop:
+            return 0
+        reach *= 8
+    return size
 
 
 def _first_damage(data: bytes, start: int, stop: int) -> int:
@@ -304,17 +324,36 @@ def _first_damage(data: bytes, start: int, stop: int) -> int:
 
 
 def _intact_behind(data: bytes, damage: int) -> bool:
-    """True if a record whose mark matches begins behind `damage`: then it was no torn tail."""
-    at = data.find(MARK, damage)
+    """True if an intact record begins at `damage` or behind it: then it was no torn tail.
+
+    Bytes full of what looks like records but is none are given up after a while, and are no torn
+    tail either: so the search takes time in proportion to the file.
+    """
+    left = 4 * len(data) + _SEARCH_BYTES
+    at = data.find(MARK, damage - MARK_BYTES)
     while 0 <= at < len(data) - MARK_BYTES:
         begin = at + MARK_BYTES
-        if data[begin] in (ROW, SCHEMA):
-            end = begin + _object_bytes(data, begin) + MARK_BYTES
+        size, cost = _looks_like(data, begin)
+        end = begin + size + MARK_BYTES
+        if size and data[end - MARK_BYTES : end - 4] == MARK:
+            cost += size
             state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], _reseed(data, begin))
-            if end <= len(data) and data[end - 6 : end] == mark(state):
+            if data[end - MARK_BYTES : end] == mark(state):
                 return True
+        left -= cost
+        if left < 0:
+            return True
         at = data.find(MARK, at + 1)
     return False
+
+
+def _looks_like(data: bytes, at: int) -> tuple[int, int]:
+    """(length of the record that may begin at `at`, how much work it was to say so)."""
+    if data[at] == ROW:
+        return _row_bytes(data, at), 64
+    if data[at] != SCHEMA:
+        return 0, 16
+    return _schema_bytes(data, at, _SEARCH_BYTES), _SEARCH_BYTES
 
 
 def _reseed(data: bytes, begin: int) -> int:

@@ -1,8 +1,8 @@
 """The backend contract as a pytest class that any backend can run.
 
-    class TestMyBackend(BackendContract):
-        @pytest.fixture
-        def backend(self): return MyBackend(...)
+class TestMyBackend(BackendContract):
+    @pytest.fixture
+    def backend(self): return MyBackend(...)
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class BackendContract:
     def test_list_is_sorted_recursive_and_bounded_by_its_prefix(self, backend: Backend) -> None:
         for name in ("b/2", "b/1", "b/sub/3", "bb/4", "c/5"):
             backend.create(name, b"x")
-        assert [stat.name for stat in backend.list("b/")] == ["b/1", "b/2", "b/sub/3"]
-        assert list(backend.list("nothing/")) == []
+        assert [stat.name for stat in backend.walk("b/")] == ["b/1", "b/2", "b/sub/3"]
+        assert list(backend.walk("nothing/")) == []
 
     def test_folders(self, backend: Backend) -> None:
         for name in ("runs/a/x", "runs/b/y/z", "runs/file"):
@@ -81,7 +81,7 @@ class BackendContract:
         backend.create("a/d", b"x")
         backend.delete("a/d")
         backend.delete("a/d")
-        assert list(backend.list("a/")) == []
+        assert list(backend.walk("a/")) == []
         backend.create("a/d", b"again")
         assert backend.get("a/d") == b"again"
 
@@ -89,7 +89,7 @@ class BackendContract:
         staged = backend.stage()
         staged.write(b"one")
         staged.write(memoryview(b"two"))
-        assert list(backend.list("")) == []
+        assert list(backend.walk("")) == []
         assert staged.commit("blobs/x") is True
         staged.abort()
         assert backend.get("blobs/x") == b"onetwo"
@@ -106,7 +106,7 @@ class BackendContract:
         staged = backend.stage()
         staged.write(b"half")
         staged.abort()
-        assert list(backend.list("")) == []
+        assert list(backend.walk("")) == []
 
     def test_a_spool_grows_and_can_be_read_meanwhile(self, backend: Backend) -> None:
         spool = backend.append("runs/a/spool/s", b"head")
