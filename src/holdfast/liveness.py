@@ -1,0 +1,24 @@
+"""Is the writer of a run still there? By its process where we can look, else by its heartbeat."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from holdfast import process
+
+BEAT_SECONDS = 15
+STALE_SECONDS = 120
+
+
+def is_dead(identity: dict[str, Any] | None, beat: int | None) -> bool:
+    """True if the process `identity`, last heard of at `beat` (ns since 1970), is surely gone.
+
+    On this machine the process table answers; for another one silence of STALE_SECONDS does.
+    """
+    if not identity:
+        return True
+    alive = process.is_alive(identity)
+    if alive is not None:
+        return not alive
+    return beat is None or time.time_ns() - beat > STALE_SECONDS * 1_000_000_000
