@@ -1,0 +1,153 @@
+"""Artifacts: bytes in under their sha256, bytes out only when they still have it."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from holdfast import blobs, directories, verified
+from holdfast.digest import Digest
+from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NameNotFound, NotFound
+from holdfast.format import layout, tree
+from holdfast.format.recipe import CHUNK_BYTES
+from holdfast.repository import Repository
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+def store(repository: Repository, source: Source) -> dict[str, Any]:
+    """Store a file, a directory, bytes or a binary stream; returns what a manifest says of it.
+
+    Raises NotFound when there is no such path, InvalidValue for what cannot be an artifact.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        digest, size = blobs.put_bytes(repository.backend, bytes(source))
+        return _about(digest, size, "bytes")
+    if isinstance(source, (str, os.PathLike)):
+        return _store_path(repository, Path(source))
+    if not hasattr(source, "read"):
+        raise InvalidValue(
+            f"an artifact is a path, bytes or an open binary file, not {type(source).__name__}"
+        )
+    if isinstance(source, io.TextIOBase):
+        raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
+    digest, size = blobs.put(repository.backend, blobs.pieces_of(source))
+    return _about(digest, size, "bytes")
+
+
+def _about(digest: Digest, size_bytes: int, kind: str) -> dict[str, Any]:
+    return {
+        "digest": str(digest),
+        "size_bytes": size_bytes,
+        "kind": kind,
+        "created_at": time.time_ns(),
+    }
+
+
+def _store_path(repository: Repository, path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        return _store_directory(repository, path)
+    if not path.exists():
+        raise NotFound(f"there is no file or directory {path}", path=str(path))
+    if not path.is_file():
+        raise InvalidValue(f"{path} is neither a file nor a directory", path=str(path))
+    with open(path, "rb", buffering=0) as file:
+        digest, size = blobs.put(repository.backend, blobs.pieces_of(file))
+    return _about(digest, size, "file")
+
+
+def _store_directory(repository: Repository, root: Path) -> dict[str, Any]:
+    entries, total = [], 0
+    for found in directories.scan_tree(root):
+        entry = found.entry
+        if entry.kind == "file":
+            with open(found.path, "rb", buffering=0) as file:
+                digest, size = blobs.put(repository.backend, blobs.pieces_of(file))
+            entry = tree.TreeEntry(entry.path, "file", entry.mode, digest.raw, size, None)
+            total += size
+        entries.append(entry)
+    digest, _ = blobs.put_bytes(repository.backend, tree.encode_tree(entries))
+    return _about(digest, total, "directory")
+
+
+def read(repository: Repository, digest: Digest) -> bytes:
+    """All bytes of an artifact. Raises ArtifactNotFound or Corrupt."""
+    require(repository, digest)
+    return verified.read_blob(repository.backend, digest)
+
+
+def require(repository: Repository, digest: Digest) -> int:
+    """The stored size of an artifact. Raises ArtifactNotFound."""
+    try:
+        return repository.backend.stat(layout.blob(digest)).size_bytes
+    except NameNotFound as error:
+        raise ArtifactNotFound(f"{digest} is not in the store", digest=str(digest)) from error
+
+
+def open_file(repository: Repository, digest: Digest) -> io.BufferedReader | io.BytesIO:
+    """A seekable binary file, each piece verified before it is handed out."""
+    size = require(repository, digest)
+    if size > CHUNK_BYTES:
+        made_of = verified.load_recipe(repository.backend, digest)
+        if made_of is not None:
+            return io.BufferedReader(verified.VerifiedFile(repository.backend, made_of))
+    return io.BytesIO(verified.read_blob(repository.backend, digest))
+
+
+def fetch(repository: Repository, about: Mapping[str, Any], target: Path, overwrite: bool) -> Path:
+    """Write an artifact to `target`, verified before it has its name. Returns the path written."""
+    digest = Digest.parse(about["digest"])
+    if about["kind"] == "directory":
+        entries = directory_entries(repository, digest)
+
+        def open_blob(raw: bytes, size: int) -> Iterator[bytes]:
+            return verified.stream_blob(repository.backend, Digest.from_raw(raw), size)
+
+        return directories.extract_tree(entries, target, open_blob, overwrite)
+    return _fetch_file(repository, digest, target, overwrite)
+
+
+def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:
+    """What lies in a directory artifact."""
+    data = verified.read_blob(repository.backend, digest)
+    return tree.decode_tree(data, place=layout.blob(digest))
+
+
+def _fetch_file(repository: Repository, digest: Digest, target: Path, overwrite: bool) -> Path:
+    if target.exists() and not overwrite:
+        if target.is_file() and _digest_of(target) == digest:
+            return target
+        raise Exists(
+            f"{target} is there and different: pass overwrite=True (--overwrite) to replace it",
+            path=str(target),
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(4)}.part"
+    try:
+        verified.again(lambda: _write(repository, digest, temporary))
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+    return target
+
+
+def _write(repository: Repository, digest: Digest, path: Path) -> None:
+    with open(path, "wb") as file:
+        for piece in verified.stream_blob(repository.backend, digest):
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest_of(path: Path) -> Digest:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest())

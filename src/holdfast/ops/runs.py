@@ -1,0 +1,281 @@
+"""Experiments and runs: begin, resume, finish, and the seed's records over the chains."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast import liveness, process
+from holdfast.chain import Snapshot
+from holdfast.errors import InvalidState, MetricNotFound, RunBusy, RunNotFound
+from holdfast.format import layout, manifest
+from holdfast.format.manifest import State
+from holdfast.ops.seal import metrics_change, recount, seal
+from holdfast.records import ExperimentRecord, RunRecord, RunStatus
+from holdfast.repository import Repository
+from holdfast.series import RunPoints, Series, live_spools
+from holdfast.summary import RunSummary
+from holdfast.timestamp import Timestamp
+
+
+def put_experiment(repository: Repository, record: ExperimentRecord) -> None:
+    """Add the experiment, or replace what is known of it."""
+    fields = {
+        "experiment_id": record.experiment_id,
+        "name": record.name,
+        "created_at": record.created_at.ns,
+        "config": record.config,
+    }
+    chain = repository.experiment(record.experiment_id)
+
+    def decide(state: State) -> State:
+        known = state.get("experiment", {})
+        changed = {key: value for key, value in fields.items() if known.get(key) != value}
+        return {"experiment": changed} if changed else {}
+
+    chain.commit(chain.load(), decide)
+
+
+def ensure_experiment(repository: Repository, experiment_id: str, name: str) -> None:
+    """Add the experiment unless it is there."""
+    chain = repository.experiment(experiment_id)
+    now = time.time_ns()
+    fresh = {"experiment_id": experiment_id, "name": name, "created_at": now}
+    chain.commit(chain.load(), lambda state: {} if state else {"experiment": fresh})
+
+
+def experiment_of(state: State) -> ExperimentRecord | None:
+    """The record in the state of an experiment's chain."""
+    known = state.get("experiment")
+    if not known:
+        return None
+    return ExperimentRecord(
+        known["experiment_id"],
+        known["name"],
+        created_at=Timestamp(known["created_at"]),
+        config=known.get("config"),
+    )
+
+
+def put_run(repository: Repository, record: RunRecord) -> None:
+    """Add the run, or replace what is known of it; nothing else of the run changes."""
+    fields = {
+        "run_id": record.run_id,
+        "experiment_id": record.experiment_id,
+        "status": record.status.value,
+        "started_at": record.started_at.ns if record.started_at else None,
+        "ended_at": record.ended_at.ns if record.ended_at else None,
+        "renacer_span_id": record.renacer_span_id,
+    }
+    chain = repository.manifest(record.run_id)
+
+    def decide(state: State) -> State:
+        known = {"created_at": time.time_ns(), **state.get("run", {})}
+        after = {**known, **fields}
+        changed = {k: v for k, v in after.items() if v != state.get("run", {}).get(k)}
+        return {"run": changed} if changed else {}
+
+    chain.commit(chain.load(), decide)
+
+
+def run_of(state: State) -> RunRecord | None:
+    """The seed's record in a manifest; None when only points are known of that run."""
+    known = state.get("run", {})
+    if "experiment_id" not in known:
+        return None
+    started, ended = known.get("started_at"), known.get("ended_at")
+    return RunRecord(
+        known["run_id"],
+        known["experiment_id"],
+        status=RunStatus(known["status"]),
+        started_at=None if started is None else Timestamp(started),
+        ended_at=None if ended is None else Timestamp(ended),
+        renacer_span_id=known.get("renacer_span_id"),
+    )
+
+
+def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
+    """Create the run. Raises InvalidState when the id is taken."""
+    now = time.time_ns()
+    run = {
+        "run_id": run_id,
+        "status": RunStatus.RUNNING.value,
+        "created_at": now,
+        "started_at": now,
+    }
+
+    def decide(state: State) -> State:
+        if state:
+            raise InvalidState(
+                f"run {run_id} exists already: store.resume({run_id!r}) continues it", run_id=run_id
+            )
+        return {
+            **sections,
+            "run": {**run, **sections.get("run", {})},
+            "writer": process.identity(),
+            "attempts": {"1": {"started_at": now}},
+        }
+
+    chain = repository.manifest(run_id)
+    return chain.commit(chain.load(), decide)
+
+
+def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[Snapshot, int, int]:
+    """Open a run for one more attempt: (manifest, attempt, the step after its last one).
+
+    Raises RunNotFound, and RunBusy when another process writes it.
+    """
+    chain = repository.manifest(run_id)
+    base = chain.load()
+    _require(base.state, run_id)
+    _refuse_busy(repository, run_id, base.state)
+    base = seal(repository, run_id, orphans(repository, run_id), base=base)
+    now = time.time_ns()
+
+    def decide(state: State) -> State:
+        _refuse_busy(repository, run_id, state)
+        begun: dict[str, Any] = {"started_at": now}
+        if step is not None:
+            begun["from_step"] = step
+        change: State = {
+            "run": {
+                "status": RunStatus.RUNNING.value,
+                "ended_at": None,
+                "error": None,
+                "started_at": state["run"].get("started_at", now),
+            },
+            "writer": {**process.identity(), "closed": None},
+            "attempts": {str(_attempt(state) + 1): begun},
+        }
+        if step is not None:
+            after = recount(repository, run_id, manifest.apply(state, change))
+            change["metrics"] = metrics_change(state.get("metrics", {}), after)
+        return change
+
+    after = chain.commit(base, decide)
+    last = [about["last_step"] for about in after.state.get("metrics", {}).values()]
+    return after, _attempt(after.state), max(last, default=-1) + 1
+
+
+def _attempt(state: State) -> int:
+    return max((int(number) for number in state.get("attempts", {})), default=0)
+
+
+def _require(state: State, run_id: str) -> None:
+    if "experiment_id" not in state.get("run", {}):
+        raise RunNotFound(f"there is no run {run_id!r} in the store", run_id=run_id)
+
+
+def _refuse_busy(repository: Repository, run_id: str, state: State) -> None:
+    writer = state.get("writer", {})
+    if state["run"].get("status") != RunStatus.RUNNING.value or writer.get("closed"):
+        return
+    if writer and not liveness.is_dead(writer, newest_beat(repository, run_id)):
+        raise RunBusy(
+            f"run {run_id} is being written by {process.describe(writer)}: finish it there first",
+            run_id=run_id,
+            writer=writer,
+        )
+
+
+def newest_beat(repository: Repository, run_id: str) -> int | None:
+    """When the run's writer was last heard of, in ns since 1970."""
+    prefix = layout.head(layout.manifest(run_id), 0).rpartition("@")[0] + "@"
+    folder = prefix.rpartition("/")[0] + "/"
+    beats = [s.modified for s in repository.backend.walk(folder) if s.name.startswith(prefix)]
+    return max(beats, default=None)
+
+
+def orphans(repository: Repository, run_id: str) -> list[str]:
+    """The spools of a run whose writing process is gone."""
+    beat = newest_beat(repository, run_id)
+    return [
+        live.name
+        for live in live_spools(repository.backend, run_id)
+        if liveness.is_dead(live.about.get("identity"), beat)
+    ]
+
+
+def ending(status: RunStatus, error: Mapping[str, str] | None = None) -> State:
+    """The change that ends a run."""
+    return {
+        "run": {
+            "status": status.value,
+            "ended_at": time.time_ns(),
+            "error": dict(error) if error else None,
+        },
+        "writer": {"closed": True},
+    }
+
+
+def busy_here(run_id: str) -> RunBusy:
+    """The error for resuming a run that this very process has open."""
+    me = process.identity()
+    return RunBusy(
+        f"run {run_id} is open in this process already ({process.describe(me)}): finish it first",
+        run_id=run_id,
+        writer=me,
+    )
+
+
+def mark_deleted(repository: Repository, run_id: str, deleted: bool) -> None:
+    """Put a tombstone on a run, or take it off."""
+    chain = repository.manifest(run_id)
+    at = time.time_ns() if deleted else None
+
+    def decide(state: State) -> State:
+        _require(state, run_id)
+        is_deleted = "deleted_at" in state["run"]
+        return {} if is_deleted == deleted else {"run": {"deleted_at": at}}
+
+    chain.commit(chain.load(), decide)
+
+
+def experiments(repository: Repository) -> list[ExperimentRecord]:
+    """Every experiment, oldest first."""
+    chains = map(repository.experiment, repository.backend.folders(layout.EXPERIMENTS))
+    found = [record for chain in chains if (record := experiment_of(chain.load().state))]
+    return sorted(found, key=lambda record: (record.created_at, record.experiment_id))
+
+
+def summary(repository: Repository, run_id: str) -> RunSummary:
+    """One run as its manifest says. Raises RunNotFound, Corrupt."""
+    snapshot = repository.manifest(run_id).load()
+    state = snapshot.state
+    _require(state, run_id)
+    experiment_id = state["run"]["experiment_id"]
+    known = experiment_of(repository.experiment(experiment_id).load().state)
+    running = state["run"].get("status") == RunStatus.RUNNING.value
+    crashed = running and liveness.is_dead(state.get("writer"), newest_beat(repository, run_id))
+    return RunSummary.from_state(
+        state,
+        run_id=run_id,
+        generation=snapshot.number,
+        experiment_name=known.name if known else experiment_id,
+        crashed=crashed,
+    )
+
+
+def points(repository: Repository, run_id: str) -> RunPoints:
+    """Everything logged to a run so far."""
+    return RunPoints.load(repository.backend, run_id)
+
+
+def series(repository: Repository, run_id: str, key: str) -> Series:
+    """One metric of a run. Raises MetricNotFound, with the names that come nearest."""
+    found = points(repository, run_id)
+    read = found.series(key)
+    if not len(read):
+        keys = found.keys()
+        near = difflib.get_close_matches(key, keys, 3) or keys[:5]
+        hint = f"; it has {', '.join(near)}" if near else "; nothing was logged to it"
+        raise MetricNotFound(f"run {run_id} has no metric {key!r}{hint}", run_id=run_id, key=key)
+    return read
+
+
+def point_count(repository: Repository) -> int:
+    """Every point ever logged to any run."""
+    runs = repository.backend.folders(layout.RUNS)
+    return sum(RunPoints.load(repository.backend, run_id).point_count() for run_id in runs)
