@@ -1,0 +1,234 @@
+"""The catalog: an index over the manifests of every run, in a SQLite file that can be lost any time.
+
+It is never the truth. Whoever asks refreshes it first from the heads of the chains, by the difference
+only; `ops/refresh.py` does. Several processes may refresh one file at once. When the file turns out
+to be damaged or cannot be used, the catalog starts anew, at last in memory, and says so by
+CatalogReset: it is empty then, so refresh it and ask again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from holdfast import catalog_file as file
+from holdfast.catalog_rows import State
+from holdfast.catalog_write import CatalogRow, Selected, prepare, put, stored, take_out
+from holdfast.errors import Corrupt, InvalidValue
+from holdfast.query import Compiled, compile_order, compile_where
+from holdfast.query_value import Scalar
+
+__all__ = ["Catalog", "CatalogReset", "CatalogRow", "ExperimentRow", "Selected"]
+
+_BATCH = 2000  # runs in one transaction: bounds the memory, and how long others wait
+_STARTS = 2  # in the file; after that the catalog stays in memory
+_abandoned: list[sqlite3.Connection] = []  # of the parent process: to close one here would harm it
+
+
+class ExperimentRow(NamedTuple):
+    """An experiment; `payload` is kept for the caller and never looked into."""
+
+    experiment_id: str
+    name: str
+    created_at_ns: int
+    payload: bytes = b""
+
+
+class CatalogReset(Exception):
+    """The catalog could not be used and is empty now: refresh it and ask again."""
+
+
+class Catalog:
+    """One open catalog; safe to use from several threads, and in a child after a fork."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._starts = 0
+        self._start()
+
+    @classmethod
+    def open(cls, store_id: str, *, memory: bool = False) -> Catalog:
+        """The catalog of a store; in memory if asked to, or if there is no place for a file."""
+        return cls(file.MEMORY if memory else file.place(store_id))
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # Bringing it up to date
+
+    def heads(self) -> dict[str, str]:
+        """The head that each run had when it was put in."""
+        while True:
+            with contextlib.suppress(CatalogReset), self._reading() as db:
+                self._seen = _data_version(db)
+                found = dict(db.execute("SELECT run_id, head FROM run"))
+                if not set(map(type, found)) <= {str}:
+                    raise Corrupt("the catalog is damaged: a run id is no text")
+                return found
+
+    def update(self, rows: Iterable[CatalogRow]) -> None:
+        """Put runs in, or replace them, up to 2000 in one transaction. Raises CatalogReset.
+
+        If another process wrote since `heads()`, its newer generations stay.
+        """
+        prepared = map(prepare, rows)
+        while batch := {row.run_id: row for row in itertools.islice(prepared, _BATCH)}:
+            with self._writing() as db:
+                put(db, list(batch.values()), undisturbed=_data_version(db) == self._seen)
+
+    def update_experiments(self, rows: Iterable[ExperimentRow | tuple[Any, ...]]) -> None:
+        """Put experiments in, or replace them. Raises CatalogReset."""
+        wanted = {tuple(ExperimentRow(*row)) for row in rows}
+        with self._reading() as db:
+            wanted -= set(db.execute("SELECT * FROM experiment"))
+        if wanted:
+            with self._writing() as db:
+                db.executemany("INSERT OR REPLACE INTO experiment VALUES (?, ?, ?, ?)", wanted)
+
+    def remove(self, run_ids: Iterable[str]) -> None:
+        """Take runs out; those that are not in are passed over. Raises CatalogReset."""
+        with self._writing() as db:
+            for run_id in run_ids:
+                take_out(db, run_id)
+
+    def set_crashed(self, run_ids: Iterable[str]) -> None:
+        """These runs, and no others, count as crashed now. Raises CatalogReset."""
+        wanted = set(run_ids)
+        with self._reading() as db:
+            now = {run_id for (run_id,) in db.execute("SELECT run_id FROM run WHERE crashed")}
+        if now != wanted:
+            change = "UPDATE run SET crashed = ? WHERE run_id = ?"
+            with self._writing() as db:
+                db.executemany(change, [(0, run_id) for run_id in now - wanted])
+                db.executemany(change, [(1, run_id) for run_id in wanted - now])
+
+    # Asking
+
+    def select(
+        self,
+        where: str | None = None,
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        deleted: bool = False,
+    ) -> list[Selected]:
+        """The runs that match, newest first unless `order_by` says otherwise.
+
+        Deleted ones are left out unless `deleted`. Raises QueryError, InvalidValue, CatalogReset.
+        """
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise InvalidValue(f"limit is {limit!r}: give a whole number from 0 up", value=limit)
+        with self._reading() as db:
+            names = _field_names(db) if where is not None or order_by else set()
+            query, params = _statement(
+                compile_where(where, names) if where is not None else Compiled("1", {}),
+                compile_order(order_by, names) if order_by else None,
+                deleted,
+            )
+            top = -1 if limit is None else min(limit, (1 << 63) - 1)
+            matches = db.execute(query, {**params, "limit": top}).fetchall()
+            return [stored(db, run) for (run,) in matches]
+
+    def open_runs(self) -> list[str]:
+        """The runs whose status is Running, crashed or not. Raises CatalogReset."""
+        return [run_id for run_id, _ in self.running()]
+
+    def running(self) -> list[tuple[str, State]]:
+        """The same with their states. Raises CatalogReset."""
+        query = "SELECT id FROM run WHERE status = 'Running' ORDER BY run_id"
+        with self._reading() as db:
+            return [stored(db, run)[:3:2] for (run,) in db.execute(query).fetchall()]
+
+    def field_names(self) -> list[str]:
+        """The names that some run has: `config.lr`, `metrics.loss`, `tags.stage`. Raises CatalogReset."""
+        with self._reading() as db:
+            return sorted(_field_names(db))
+
+    # The file behind it
+
+    def _reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return self._transaction("DEFERRED")
+
+    def _writing(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return self._transaction("IMMEDIATE")
+
+    @contextlib.contextmanager
+    def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
+        self._notice_fork()
+        with self._lock:
+            try:
+                self._db.execute(f"BEGIN {kind}")
+                yield self._db
+                self._db.execute("COMMIT")
+            except (sqlite3.Error, Corrupt) as error:
+                if not file.can_start_anew(error):
+                    raise
+                self._restart(error)
+                raise CatalogReset(f"{self._path}: {error}") from error
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _restart(self, error: sqlite3.Error | Corrupt) -> None:
+        self._db.close()
+        if file.is_damage(error):
+            # Another process may have been quicker: then a good file lies there already.
+            if file.identity(self._path) == self._identity:
+                file.discard(self._path)
+        elif not file.is_moved(error):
+            self._path = file.MEMORY
+        self._start()
+
+    def _start(self) -> None:
+        self._starts += 1
+        if self._starts > _STARTS:
+            self._path = file.MEMORY
+        try:
+            self._db = file.connect(self._path)
+        except (sqlite3.Error, OSError):
+            self._path = file.MEMORY
+            self._db = file.connect(self._path)
+        self._identity = file.identity(self._path)
+        self._pid, self._lock = os.getpid(), threading.RLock()
+        self._seen = _data_version(self._db)
+
+    def _notice_fork(self) -> None:
+        """SQLite forbids to use a connection of the parent, and its lock may be held for ever."""
+        if self._pid != os.getpid():
+            _abandoned.append(self._db)
+            self._starts = 0
+            self._start()
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    """A number that changes when another connection has written."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _field_names(db: sqlite3.Connection) -> set[str]:
+    used = (f"EXISTS (SELECT 1 FROM {table} WHERE path = path.id)" for table in ("field", "metric"))
+    return {name for (name,) in db.execute(f"SELECT name FROM path WHERE {' OR '.join(used)}")}
+
+
+def _statement(
+    where: Compiled, order: Compiled | None, deleted: bool
+) -> tuple[str, dict[str, Scalar]]:
+    """SQL for the rows of the runs that match, in order, up to :limit."""
+    # Without an order, walking the index that has the default one is quickest, hits rare or not.
+    source = "run r" if order or deleted else "run r INDEXED BY run_newest"
+    kept = where.sql if deleted else f"r.deleted = 0 AND {where.sql}"
+    terms = f"{order.sql}, " if order else ""
+    return (
+        f"SELECT r.id FROM {source} WHERE {kept}"
+        f" ORDER BY {terms}r.created_at DESC, r.run_id LIMIT :limit",
+        {**where.params, **(order.params if order else {})},
+    )

@@ -1,0 +1,54 @@
+"""The tables of the catalog.
+
+`run` is one narrow row a run, so that a scan of all of them stays short; `state` holds the manifest
+state itself and is read only for the runs that are shown. Values of config, tags, source and the like
+are rows of `field`, metric statistics rows of `metric`, both in the order (path, run): a condition on
+one name reads one contiguous stretch, and a sort by one name finds each run's value in one step.
+"""
+
+from __future__ import annotations
+
+VERSION = 1  # of the tables and of what is put into them; another version is rebuilt
+
+STATEMENTS = (
+    """CREATE TABLE run (
+    id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
+    generation INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    experiment_id TEXT NOT NULL,
+    name TEXT,
+    status TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    duration REAL,
+    deleted INTEGER NOT NULL,
+    crashed INTEGER NOT NULL
+)""",
+    "CREATE INDEX run_newest ON run (deleted, created_at DESC, run_id)",
+    "CREATE INDEX run_open ON run (run_id) WHERE status = 'Running'",
+    "CREATE INDEX run_crashed ON run (run_id) WHERE crashed",
+    "CREATE TABLE state (id INTEGER PRIMARY KEY, packed BLOB NOT NULL, checksum INTEGER NOT NULL)",
+    """CREATE TABLE experiment (
+    experiment_id TEXT PRIMARY KEY,
+    name TEXT,
+    created_at INTEGER,
+    payload BLOB
+) WITHOUT ROWID""",
+    "CREATE TABLE path (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    # `num` has no declared type: a whole number stays exact, and nothing is converted to compare.
+    """CREATE TABLE field (
+    path INTEGER,
+    run INTEGER,
+    num,
+    text TEXT,
+    PRIMARY KEY (path, run)
+) WITHOUT ROWID""",
+    """CREATE TABLE metric (
+    path INTEGER,
+    run INTEGER,
+    last, min, max, mean, first, count, nan, first_step, last_step,
+    PRIMARY KEY (path, run)
+) WITHOUT ROWID""",
+)
