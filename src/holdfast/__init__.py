@@ -1,0 +1,82 @@
+"""Holdfast: a content-addressed repository for experiments, where the bucket is the only server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from holdfast.digest import Digest
+    from holdfast.errors import HoldfastError
+    from holdfast.ops.verify import Finding
+    from holdfast.records import (
+        ArtifactRecord,
+        ExperimentRecord,
+        MetricRecord,
+        RunRecord,
+        RunStatus,
+    )
+    from holdfast.run import Run
+    from holdfast.series import Series
+    from holdfast.storage import ExperimentStorage, StoreStorage
+    from holdfast.store import ExperimentStore
+    from holdfast.store import ExperimentStore as open  # noqa: N813
+    from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
+    from holdfast.timestamp import Timestamp
+
+# Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
+_WHERE = {
+    "ArtifactInfo": "summary",
+    "ArtifactRecord": "records",
+    "Digest": "digest",
+    "ExperimentRecord": "records",
+    "ExperimentStorage": "storage",
+    "ExperimentStore": "store",
+    "Finding": "ops.verify",
+    "HoldfastError": "errors",
+    "MetricRecord": "records",
+    "MetricStats": "summary",
+    "Run": "run",
+    "RunRecord": "records",
+    "RunStatus": "records",
+    "RunSummary": "summary",
+    "Series": "series",
+    "StoreStorage": "storage",
+    "Timestamp": "timestamp",
+}
+
+__all__ = [
+    "ArtifactInfo",
+    "ArtifactRecord",
+    "Digest",
+    "ExperimentRecord",
+    "ExperimentStorage",
+    "ExperimentStore",
+    "Finding",
+    "HoldfastError",
+    "MetricRecord",
+    "MetricStats",
+    "Run",
+    "RunRecord",
+    "RunStatus",
+    "RunSummary",
+    "Series",
+    "StoreStorage",
+    "Timestamp",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "open":
+        return import_module("holdfast.store").ExperimentStore
+    if name in _WHERE:
+        return getattr(import_module(f"holdfast.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,130 @@
+"""`Run`: what a training script holds while it logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from holdfast.errors import InvalidState, InvalidValue
+from holdfast.names import check_key
+from holdfast.ops import artifacts
+from holdfast.ops.runs import ending, orphans
+from holdfast.ops.tags import checked_tags
+from holdfast.records import RunStatus
+from holdfast.summary import ArtifactInfo
+from holdfast.writer import RunWriter
+
+if TYPE_CHECKING:
+    from holdfast.series import Series
+    from holdfast.store import ExperimentStore
+
+
+class Run:
+    """An open run. Use it as a context manager: leaving it by an exception marks the run Failed
+    with the exception's type and message, Ctrl-C marks it Cancelled, anything else Success.
+    """
+
+    def __init__(self, store: ExperimentStore, writer: RunWriter, experiment_id: str) -> None:
+        self.store = store
+        self.id = writer.run_id
+        self.experiment_id = experiment_id
+        self._writer = writer
+        self._finished = False
+        self.log = writer.log  # type: ignore[method-assign]  # a call costs no detour
+
+    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Append one record of numbers; when this returns it survives `kill -9`.
+
+        `step` is an int from 0 to 2**64-1; without it, the one after the last. Raises InvalidValue
+        for anything that is not a number, with the key and the type, and writes nothing then.
+        """
+        self._writer.log(metrics, step)
+
+    def log_artifact(self, source: artifacts.Source, key: str) -> ArtifactInfo:
+        """Store a file, directory, bytes or binary stream under `key`, durable when this returns.
+
+        The same bytes are stored once, whatever their names. Logging a key again moves the name to
+        the new bytes. Raises InvalidValue, NotFound, BackendError.
+        """
+        self._refuse_finished()
+        check_key("artifact", key)
+        about = artifacts.store(self.store.repository, source)
+        self._writer.commit({"artifacts": {key: about}})
+        return ArtifactInfo.from_state(key, about)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Add tags or change them; a value of None takes the tag away."""
+        self._refuse_finished()
+        self._writer.commit({"tags": checked_tags(tags)})
+
+    def set_note(self, note: str | None) -> None:
+        """Write the run's note; None takes it away."""
+        self._refuse_finished()
+        if note is not None and not isinstance(note, str):
+            raise InvalidValue(f"a note is text, not {type(note).__name__}")
+        self._writer.commit({"run": {"note": note}})
+
+    def metrics(self, key: str) -> Series:
+        """The series of `key` so far."""
+        return self.store.metrics(self.id, key)
+
+    def flush(self) -> None:
+        """Return when everything logged so far survives a power cut. Raises what prevents it."""
+        self._writer.sync()
+
+    def finish(
+        self, status: RunStatus = RunStatus.SUCCESS, *, error: Mapping[str, str] | None = None
+    ) -> None:
+        """Seal all points and give the run its final status; a second call does nothing.
+
+        Raises InvalidValue for a status that is not terminal, BackendError when the store fails: the
+        points are kept in the spool then, and finishing again tries again.
+        """
+        if not isinstance(status, RunStatus) or not status.terminal:
+            raise InvalidValue(f"a run cannot finish as {status}: use Success, Failed or Cancelled")
+        if self._finished:
+            return
+        with self._writer._slow:
+            left = [
+                n for n in orphans(self.store.repository, self.id) if n not in self._writer.names
+            ]
+            self._writer.adopt(left)
+            attempt = str(self._writer.attempt)
+            self._writer.seal(
+                go_on=False, also=lambda state: _ending(state, attempt, status, error)
+            )
+        self._finished = True
+        self.store._closed_run(self)
+
+    def _refuse_finished(self) -> None:
+        if self._finished:
+            raise InvalidState(
+                f"run {self.id} is finished: store.resume({self.id!r}) opens it again",
+                run_id=self.id,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or (isinstance(value, SystemExit) and not value.code):
+            self.finish()
+            return
+        stopped = issubclass(kind, KeyboardInterrupt)
+        status = RunStatus.CANCELLED if stopped else RunStatus.FAILED
+        self.finish(status, error={"type": kind.__name__, "message": str(value)[:2000]})
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} of {self.experiment_id}{', finished' if self._finished else ''}>"
+
+
+def _ending(state: Any, attempt: str, status: RunStatus, error: Any) -> Any:
+    """The change that ends the run, unless somebody has resumed it behind our back."""
+    newest = max(state.get("attempts", {"1": {}}), key=int)
+    return ending(status, error) if newest == attempt else {}
