@@ -1,0 +1,76 @@
+"""Timing helpers: medians, percentiles, whole new processes."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def calls(call: Callable[[int], object], count: int) -> dict[str, float]:
+    """Time each of `count` calls: total seconds, and percentiles in µs."""
+    clock, spent = time.perf_counter_ns, []
+    begin = clock()
+    for number in range(count):
+        start = clock()
+        call(number)
+        spent.append(clock() - start)
+    total = clock() - begin
+    spent.sort()
+    return {
+        "seconds": total / 1e9,
+        "p50": spent[count // 2] / 1e3,
+        "p99": spent[int(count * 0.99)] / 1e3,
+        "worst_ms": spent[-1] / 1e6,
+    }
+
+
+def median(run: Callable[[], float], times: int = 5) -> float:
+    return statistics.median(run() for _ in range(times))
+
+
+def in_new_process(code: str, times: int = 7) -> float:
+    """Median seconds of `python -c code`, the whole process."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+    once()
+    return median(once, times)
+
+
+def said_by_process(code: str, times: int = 7) -> float:
+    """Median of the number that `python -c code` prints."""
+
+    def once() -> float:
+        answer = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+        return float(answer.stdout)
+
+    once()
+    return median(once, times)
+
+
+def machine() -> str:
+    """The class of machine, for the record."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        model = f"{len(names)} × {names[0]}"
+    except (OSError, IndexError):
+        pass
+    day = datetime.now(UTC).date().isoformat()
+    return f"{day}, {model}, {platform.system()}, CPython {platform.python_version()}"
+
+
+def size_bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
