@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from holdfast import catalog_file as file
-from holdfast.catalog_rows import State
 from holdfast.catalog_write import CatalogRow, Selected, prepare, put, stored, take_out
 from holdfast.errors import Corrupt, InvalidValue
 from holdfast.query import Compiled, compile_order, compile_where
@@ -136,13 +135,9 @@ class Catalog:
 
     def open_runs(self) -> list[str]:
         """The runs whose status is Running, crashed or not. Raises CatalogReset."""
-        return [run_id for run_id, _ in self.running()]
-
-    def running(self) -> list[tuple[str, State]]:
-        """The same with their states. Raises CatalogReset."""
-        query = "SELECT id FROM run WHERE status = 'Running' ORDER BY run_id"
+        query = "SELECT run_id FROM run WHERE status = 'Running' ORDER BY run_id"
         with self._reading() as db:
-            return [stored(db, run)[:3:2] for (run,) in db.execute(query).fetchall()]
+            return [run_id for (run_id,) in db.execute(query)]
 
     def field_names(self) -> list[str]:
         """The names that some run has: `config.lr`, `metrics.loss`, `tags.stage`. Raises CatalogReset."""

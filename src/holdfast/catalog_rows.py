@@ -12,8 +12,6 @@ from typing import Any
 
 import msgpack
 
-from holdfast.errors import Corrupt
-from holdfast.format import packing
 from holdfast.query_fields import STATISTICS
 from holdfast.query_value import number
 
@@ -40,15 +38,11 @@ class Flat:
 
 def _fields(state: State) -> dict[str, Pair]:
     fields: dict[str, Pair] = {}
-    for section in ("config", "tags", "source"):
+    for section in ("config", "tags"):
         _add_leaves(fields, section, state.get(section) or {})
-    run = state.get("run") or {}
-    _add_leaves(
-        fields, "", {key: run[key] for key in ("note", "error") if run.get(key) is not None}
-    )
-    for key, about in (state.get("artifacts") or {}).items():
-        if isinstance(about, dict):
-            fields[f"artifacts.{key}"] = (_num(about.get("size_bytes")), _text(about.get("digest")))
+    for key, of in (state.get("artifacts") or {}).items():
+        if isinstance(of, dict):
+            fields[f"artifacts.{key}"] = (_num(of.get("size_bytes")), _text(of.get("digest")))
     return fields
 
 
@@ -60,9 +54,9 @@ def _metrics(state: State) -> dict[str, Stats]:
 def _stats(statistics: dict[str, Any]) -> Stats:
     # Mostly all are there and plain, which is quick to see; this runs for every metric of every run.
     try:
-        values: Stats = _ALL_STATISTICS(statistics)
+        values = _ALL_STATISTICS(statistics)
         if _PLAIN.issuperset(map(type, values)) and max(values[-4:]) < _BIG:
-            return values
+            return tuple(values)
     except KeyError:
         pass
     return tuple([_num(statistics.get(name)) for name in STATISTICS])
@@ -70,14 +64,14 @@ def _stats(statistics: dict[str, Any]) -> Stats:
 
 def _add_leaves(fields: dict[str, Pair], group: str, values: dict[str, Any]) -> None:
     for key, value in values.items():
-        path = f"{group}.{key}" if group else key
+        path = f"{group}.{key}"
         if type(value) is float:
             fields[path] = (value, None)
         elif isinstance(value, str):
             fields[path] = (None, value)
         elif isinstance(value, (int, float)):
             fields[path] = (number(value), None)
-        elif isinstance(value, dict) and value and path != "source.packages":
+        elif isinstance(value, dict) and value:
             _add_leaves(fields, path, value)
         elif isinstance(value, (list, tuple)) and value:
             items = value[:_LIST_ITEMS]
@@ -100,6 +94,30 @@ def run_columns(state: State) -> tuple[Any, ...]:
         None if started is None or ended is None else (ended - started) / 1e9,
         run.get("deleted_at") is not None,
     )
+
+
+def about_columns(state: State) -> tuple[Any, ...]:
+    """The columns of `about`, in the order of ABOUT."""
+    run, source = state.get("run") or {}, state.get("source") or {}
+    error, command, git = _map(run, "error"), _map(source, "command"), _map(source, "git")
+    argv = command.get("argv")
+    return (
+        _text(run.get("note")),
+        _text(error.get("type")),
+        _text(error.get("message")),
+        " ".join(map(str, argv)) if isinstance(argv, list) else None,
+        _text(command.get("directory")),
+        _text(git.get("commit")),
+        _text(git.get("branch")),
+        _num(git.get("dirty")),
+        _text(_map(source, "python").get("version")),
+        _text(_map(source, "platform").get("system")),
+    )
+
+
+def _map(section: dict[str, Any], key: str) -> dict[str, Any]:
+    value = section.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _num(value: Any) -> int | float | None:
@@ -129,10 +147,8 @@ def pack_state(state: State) -> bytes:
 
 
 def unpack_state(packed: bytes) -> State:
-    """Raises Corrupt."""
-    state = packing.unpack(packed, place="the catalog")
-    if not isinstance(state, dict):
-        raise Corrupt("the catalog is damaged: a state is no map", place="the catalog")
+    """What `pack_state` packed; the checksum has to have been compared before."""
+    state: State = msgpack.unpackb(packed)
     return state
 
 

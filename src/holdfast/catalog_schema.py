@@ -1,12 +1,15 @@
 """The tables of the catalog.
 
-`run` is one narrow row a run, so that a scan of all of them stays short; `state` holds the manifest
-state itself and is read only for the runs that are shown. Values of config, tags, source and the like
-are rows of `field`, metric statistics rows of `metric`, both in the order (path, run): a condition on
-one name reads one contiguous stretch, and a sort by one name finds each run's value in one step.
+`run` is one narrow row a run, so that a scan of all of them stays short; `about` has the other facts
+that every run may have, and `state` the manifest state itself, read only for the runs that are shown.
+The names that users make up (config, tags, artifacts) are rows of `field`, metric statistics rows of
+`metric`, both in the order (path, run): a condition on one name reads one contiguous stretch, and a
+sort by one name finds each run's value in one step.
 """
 
 from __future__ import annotations
+
+from holdfast.query_fields import ABOUT, STATISTICS
 
 VERSION = 1  # of the tables and of what is put into them; another version is rebuilt
 
@@ -36,6 +39,7 @@ STATEMENTS = (
     created_at INTEGER,
     payload BLOB
 ) WITHOUT ROWID""",
+    f"CREATE TABLE about (run INTEGER PRIMARY KEY, {', '.join(ABOUT.values())})",
     "CREATE TABLE path (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     # `num` has no declared type: a whole number stays exact, and nothing is converted to compare.
     """CREATE TABLE field (
@@ -45,10 +49,10 @@ STATEMENTS = (
     text TEXT,
     PRIMARY KEY (path, run)
 ) WITHOUT ROWID""",
-    """CREATE TABLE metric (
+    f"""CREATE TABLE metric (
     path INTEGER,
     run INTEGER,
-    last, min, max, mean, first, count, nan, first_step, last_step,
+    {', '.join(STATISTICS)},
     PRIMARY KEY (path, run)
 ) WITHOUT ROWID""",
 )

@@ -12,13 +12,13 @@ The SQL speaks of the run as `r`; catalog_schema.py has the tables.
 from __future__ import annotations
 
 import ast
-import datetime
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from holdfast import query_value as sql
-from holdfast.errors import QueryError
-from holdfast.query_fields import GROUPED, SECTIONS, is_group, nearest, resolve
+from holdfast.errors import InvalidValue, QueryError
+from holdfast.query_fields import KEYED, explain, is_group, name_parts, resolve
 from holdfast.query_text import Source
 from holdfast.query_value import Params, Scalar, Value, number
 from holdfast.timestamp import Timestamp
@@ -115,7 +115,7 @@ class _Compiler:
             if not members:
                 raise self.source.error("nothing is in an empty list", right)
             return sql.is_among(self._plain(left), members, negated=negated)
-        parts = self._parts(right)
+        parts = name_parts(right)
         if parts and not resolve(parts, self._known) and is_group(".".join(parts), self._known):
             return f"{'NOT ' if negated else ''}{self._has_key(parts, left)}"
         return sql.contains(self._plain(right), self._plain(left), negated=negated)
@@ -205,57 +205,24 @@ class _Compiler:
         if value.is_time:
             return value
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            try:
-                return Value(
-                    self.params.add(number(_nanoseconds(node.value))), None, is_constant=True
-                )
-            except ValueError:
-                pass
+            start = "T00:00:00Z" if len(node.value) == len("2025-01-31") else ""
+            with contextlib.suppress(InvalidValue):
+                moment = number(Timestamp.parse(node.value + start).ns)
+                return Value(self.params.add(moment), None, is_constant=True)
         message = (
             "a time is written '2025-01-31' or '2025-01-31T12:00:00Z' (a date starts at 00:00Z)"
         )
         raise self.source.error(message, node)
 
     def _field(self, node: ast.expr) -> Value:
-        parts = self._parts(node)
+        parts = name_parts(node)
         if parts is None:
             raise self.source.error('a name is followed by .name, ["name"] or [0]', node)
         field = resolve(parts, self._known)
         if field is None:
-            raise self.source.error(self._unknown(parts, self.source.words(node)), node)
+            message = explain(parts, self.source.words(node), self._known)
+            raise self.source.error(message, node)
         return sql.of_field(field, self.params)
-
-    def _unknown(self, parts: list[str], words: str) -> str:
-        if is_group(".".join(parts), self._known):
-            keyed = f" (or ask 'key' in {words})" if parts[0] != "error" else ""
-            return f"{words} is a group of values: name one of them{keyed}"
-        near = nearest(parts, self._known)
-        hint = f": did you mean {near}?" if near else ""
-        kind = "no run has" if parts[0] in SECTIONS else "there is no field"
-        return f"{kind} {words}{hint}"
-
-    def _parts(self, node: ast.expr) -> list[str] | None:
-        """The parts of a name, or None if `node` is not one."""
-        parts: list[str] = []
-        while isinstance(node, (ast.Attribute, ast.Subscript)):
-            if isinstance(node, ast.Attribute):
-                parts.append(node.attr)
-            elif isinstance(node.slice, ast.Constant) and type(node.slice.value) in (str, int):
-                parts.append(str(node.slice.value))
-            else:
-                return None
-            node = node.value
-        return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
-
-
-def _nanoseconds(text: str) -> int:
-    if len(text) == len("2025-01-31"):
-        days = datetime.date.fromisoformat(text).toordinal() - _EPOCH
-        return days * 86_400 * 1_000_000_000
-    return Timestamp.parse(text).ns
-
-
-_EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def _refusal(node: ast.expr) -> str:

@@ -5,13 +5,26 @@ A name is its parts joined by dots, so `config.optim.lr` and `config["optim.lr"]
 
 from __future__ import annotations
 
+import ast
 import keyword
 from collections.abc import Collection
 from dataclasses import dataclass
 
 STATISTICS = ("last", "min", "max", "mean", "first", "count", "nan", "first_step", "last_step")
 SECTIONS = ("config", "tags", "metrics", "artifacts", "source", "error")
-GROUPED = ("config", "source")  # sections whose values nest
+KEYED = ("config", "tags", "metrics", "artifacts")  # sections whose keys are the user's
+ABOUT = {  # name -> column; the rest of what was running can be read of a run, not asked for
+    "note": "note",
+    "error.type": "error_type",
+    "error.message": "error_message",
+    "source.command.argv": "argv",
+    "source.command.directory": "directory",
+    "source.git.commit": "git_commit",
+    "source.git.branch": "git_branch",
+    "source.git.dirty": "git_dirty",
+    "source.python.version": "python",
+    "source.platform.system": "system",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,49 +58,70 @@ def _fixed() -> dict[str, Field]:
         Field("ended_at", num="r.ended_at", is_time=True),
         Field("duration", num="r.duration"),
         Field("generation", num="r.generation"),
+        *(Field(name, text=column, table="about") for name, column in ABOUT.items()),
+        Field("source.git.dirty", num="git_dirty", table="about"),
     ]
-    anywhere = [
-        *("note", "error.type", "error.message", "source.command", "source.git.commit"),
-        *("source.git.branch", "source.git.dirty", "source.python", "source.platform"),
-    ]
-    return {f.name: f for f in fields} | {name: _stored(name, name) for name in anywhere}
-
-
-def _stored(name: str, path: str) -> Field:
-    return Field(name, "num", "text", "field", path)
+    return {field.name: field for field in fields}
 
 
 FIXED = _fixed()
 
 
+def name_parts(node: ast.expr) -> list[str] | None:
+    """The parts of the name that `node` is; None if it is none."""
+    parts: list[str] = []
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        if isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+        elif isinstance(node.slice, ast.Constant) and type(node.slice.value) in (str, int):
+            parts.append(str(node.slice.value))
+        else:
+            return None
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
+
+
 def resolve(parts: list[str], known: Collection[str]) -> Field | None:
     """The field that the parts name; None when it is neither fixed nor among the known names."""
     name = ".".join(parts)
-    if name in FIXED:
-        return FIXED[name]
-    if len(parts) < 2 or parts[0] not in SECTIONS:
-        return None
+    if len(parts) == 1 or parts[0] not in KEYED:
+        return FIXED.get(name)
     owner, last = ".".join(parts[:-1]), parts[-1]
+    if owner in known and parts[0] == "metrics" and last in STATISTICS:
+        return Field(name, f'"{last}"', None, "metric", owner)
+    if owner in known and parts[0] == "artifacts" and last in _OF_ARTIFACT:
+        return Field(name, *_OF_ARTIFACT[last], "field", owner)
+    if name not in known:
+        return None
     if parts[0] == "metrics":
-        if last in STATISTICS and owner in known:
-            return Field(name, num=f'"{last}"', table="metric", path=owner)
-        return Field(name, num='"last"', table="metric", path=name) if name in known else None
-    if parts[0] == "artifacts" and owner in known and last in ("size_bytes", "digest"):
-        # One row holds both: the size is its number, the digest its text.
-        kept = {"num": "num"} if last == "size_bytes" else {"text": "text"}
-        return Field(name, table="field", path=owner, **kept)
-    if parts[0] == "artifacts":
-        return Field(name, num="num", table="field", path=name) if name in known else None
-    return _stored(name, name) if name in known else None
+        return Field(name, '"last"', None, "metric", name)
+    num, text = _OF_ARTIFACT["size_bytes"] if parts[0] == "artifacts" else ("num", "text")
+    return Field(name, num, text, "field", name)
+
+
+# The row of an artifact holds both: the size is its number, the digest its text.
+_OF_ARTIFACT: dict[str, tuple[str | None, str | None]] = {
+    "size_bytes": ("num", None),
+    "digest": (None, "text"),
+}
 
 
 def is_group(name: str, known: Collection[str]) -> bool:
-    """True if `name` is not a value but holds some: a section, or a dict within a config."""
+    """True if `name` is not a value but holds some: a section, or a dict within one."""
     if name in SECTIONS:
         return True
-    return name.startswith(tuple(f"{section}." for section in GROUPED)) and any(
-        other.startswith(f"{name}.") for other in known
-    )
+    names = known if name.startswith("config.") else FIXED
+    return any(other.startswith(f"{name}.") for other in names)
+
+
+def explain(parts: list[str], words: str, known: Collection[str]) -> str:
+    """Why `parts`, written as `words`, is no field, and what may be meant."""
+    if is_group(".".join(parts), known):
+        ask = f", or ask 'key' in {words}" if parts[0] in KEYED else ""
+        return f"{words} is a group of values: name one of them{ask}"
+    near = nearest(parts, known)
+    hint = f": did you mean {near}?" if near else ""
+    return f"{'no run has' if parts[0] in KEYED else 'there is no field'} {words}{hint}"
 
 
 def nearest(parts: list[str], known: Collection[str]) -> str | None:
@@ -95,15 +129,14 @@ def nearest(parts: list[str], known: Collection[str]) -> str | None:
     from difflib import get_close_matches  # only ever needed for a mistake
 
     name, tail = ".".join(parts), ""
-    names = sorted({*FIXED, *known})
     owner, _, last = name.rpartition(".")
-    if owner in known and parts[0] in ("metrics", "artifacts"):
-        ends = STATISTICS if parts[0] == "metrics" else ("size_bytes", "digest")
-        name, names = last, list(ends)
-        found = get_close_matches(name, names, 1)
+    endings = {"metrics": list(STATISTICS), "artifacts": list(_OF_ARTIFACT)}.get(parts[0], [])
+    if owner in known and endings:
+        found = get_close_matches(last, endings, 1)
         return f"{spell(owner)}.{found[0]}" if found else None
-    if len(parts) > 1 and last in (*STATISTICS, "size_bytes", "digest"):
+    if last in endings:
         name, tail = owner, f".{last}"
+    names = sorted({*FIXED, *known})
     unsectioned = [other for other in names if other.endswith(f".{name}")]
     found = unsectioned[:1] or get_close_matches(name, names, 1)
     return spell(found[0]) + tail if found else None

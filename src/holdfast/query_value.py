@@ -14,8 +14,6 @@ from holdfast.query_fields import Field
 
 Scalar = int | float | str | bytes
 Condition = Callable[[str | None, str | None], str]  # (number, text) -> SQL that may be NULL
-_KEYS = {"field": ("r.id", "run"), "metric": ("r.id", "run")}
-_EXPERIMENT = ("r.experiment_id", "experiment_id")
 
 
 def number(value: float) -> int | float:
@@ -88,7 +86,9 @@ def of_field(field: Field, params: Params) -> Value:
     """The value of `field` of the run `r`."""
     if field.table is None:
         return Value(field.num, field.text, is_time=field.is_time)
-    outer, key = _KEYS.get(field.table, _EXPERIMENT)
+    outer, key = "r.id", "run"
+    if field.table == "experiment":
+        outer, key = "r.experiment_id", "experiment_id"
     where = f"path = {path_id(field.path, params)} AND" if field.path else ""
     rows = Rows(outer, key, f"{field.table} WHERE {where}", field.num, field.text)
     return Value(rows.of_run(field.num), rows.of_run(field.text), rows=rows)

@@ -189,7 +189,9 @@ def live_spools(backend: Backend, run_id: str) -> Iterator[LiveSpool]:
             data = backend.get(stat.name)
         except NameNotFound:
             continue  # sealed since the listing
-        yield LiveSpool(stat.name, run_id, writer, sequence, spool.scan(data, place=stat.name))
+        scan = spool.scan(data, place=stat.name)
+        spool.check_owner(scan.about, run_id, writer, sequence, place=stat.name)
+        yield LiveSpool(stat.name, run_id, writer, sequence, scan)
 
 
 def is_sealed(state: State, writer: str, sequence: int) -> bool:

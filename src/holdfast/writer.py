@@ -28,6 +28,8 @@ from holdfast.values import checked, checked_step, is_plain
 SPOOL_BYTES = 8 << 20  # a spool is sealed when it has grown to about this size
 _MARK = spool.MARK
 _crc32, _now = zlib.crc32, time.time_ns
+_plain: set[type] = {float, int}  # types whose values pack as they are; grows as others are met
+Schema = tuple[Callable[..., bytes], bytes, bytes]  # packs (prefix, step, 0xD3, time, size, *values)
 
 
 def _no_spool(record: bytes) -> int:
@@ -76,8 +78,7 @@ class RunWriter:
     def _forget(self) -> None:
         self._appender: Appender | None = None
         self._write: Callable[[bytes], int] = _no_spool
-        self._schemas: dict[tuple[Any, ...], tuple[Callable[..., bytes], bytes, bytes]] = {}
-        self._by_keys: dict[tuple[str, ...], tuple[Callable[..., bytes], bytes, bytes]] = {}
+        self._schemas: dict[tuple[str, ...], Schema] = {}
         self._crc = 0
         self._room = SPOOL_BYTES
         self._synced_room = SPOOL_BYTES
@@ -89,15 +90,14 @@ class RunWriter:
 
         Raises InvalidValue (nothing is written), StorageFull or another BackendError.
         """
-        try:
-            key = (*metrics, *map(type, metrics.values()))
-        except (TypeError, AttributeError):
-            checked(metrics, step)
-            raise
         with self._lock:
-            schema = self._schemas.get(key)
+            try:
+                plain = _plain.issuperset(map(type, metrics.values()))
+                schema = self._schemas.get(tuple(metrics)) if plain else None
+            except (AttributeError, TypeError):
+                schema = None
             if schema is None:
-                metrics, schema = self._learn(metrics, key, step)
+                metrics, schema = self._learn(metrics, step)
             if step is None:
                 step = self._next
             elif type(step) is not int:
@@ -106,7 +106,7 @@ class RunWriter:
             # A call's time is kept to the microsecond: it costs half of what nanoseconds do.
             at = _now() // 1000 * 1000 if timestamp is None else timestamp
             try:
-                row = pack(prefix, 0xCF, step, 0xD3, at, size, *metrics.values())
+                row = pack(prefix, step, 0xD3, at, size, *metrics.values())
             except (struct.error, OverflowError) as error:
                 checked_step(step)
                 checked(metrics, step)
@@ -116,8 +116,6 @@ class RunWriter:
             self._append(row + mark)
             self._crc = _crc32(mark, crc)
             self._next = step + 1
-        if self._room <= 0:
-            self.keeper.hurry()
 
     def _append(self, record: bytes) -> None:
         """Write a whole record or nothing."""
@@ -130,6 +128,8 @@ class RunWriter:
                 self._appender.cut(written)
             raise self._full(None)
         self._room -= written
+        if self._room <= 0:
+            self.keeper.hurry()
 
     def _full(self, error: OSError | None) -> HoldfastError:
         reason = error.strerror if error else "no space left on device"
@@ -138,34 +138,23 @@ class RunWriter:
             run_id=self.run_id,
         )
 
-    def _learn(
-        self, metrics: Mapping[str, Any], key: tuple[Any, ...], step: Any
-    ) -> tuple[Mapping[str, Any], tuple[Callable[..., bytes], bytes, bytes]]:
-        """A set of keys and types that was not seen before: check it, and describe it in the spool."""
+    def _learn(self, metrics: Mapping[str, Any], step: Any) -> tuple[dict[str, float], Schema]:
+        """Keys or types that were not seen before: check them, and describe the keys in the spool."""
         values = checked(metrics, step)
-        if self._appender is None or len(self._by_keys) >= spool.MAX_SCHEMAS:
+        if self._appender is None or len(self._schemas) >= spool.MAX_SCHEMAS:
             self._open(self._next if step is None else checked_step(step))
+        _plain.update(kind for kind in map(type, metrics.values()) if is_plain(kind))
         keys = tuple(values)
-        schema = self._by_keys.get(keys)
-        if schema is None:
-            schema = self._describe(keys)
-        if all(map(is_plain, key[len(keys) :])):
-            self._schemas[key] = schema
-            return metrics, schema
-        return values, schema
+        return values, self._schemas.get(keys) or self._describe(keys)
 
-    def _describe(self, keys: tuple[str, ...]) -> tuple[Callable[..., bytes], bytes, bytes]:
-        sid = len(self._by_keys)
+    def _describe(self, keys: tuple[str, ...]) -> Schema:
+        sid = len(self._schemas)
         record = spool.encode_schema(sid, keys)
         crc = _crc32(record, self._crc)
         self._append(record + spool.mark(crc))
         self._crc = spool.after_mark(crc)
-        schema = (
-            spool.row_struct(len(keys)).pack,
-            spool.row_prefix(sid),
-            spool.bin_prefix(len(keys)),
-        )
-        self._by_keys[keys] = schema
+        prefix, size = spool.row_prefix(sid), spool.bin_prefix(len(keys))
+        self._schemas[keys] = schema = (spool.row_struct(len(keys)).pack, prefix, size)
         return schema
 
     def _open(self, first_step: int) -> None:

@@ -58,7 +58,8 @@ def encode_schema(sid: int, keys: Sequence[str]) -> bytes:
 
 
 def row_prefix(sid: int) -> bytes:
-    return b"\x94\xcd" + sid.to_bytes(2, "big")
+    """The bytes of a row in front of its step."""
+    return b"\x94\xcd" + sid.to_bytes(2, "big") + b"\xcf"
 
 
 def bin_prefix(keys: int) -> bytes:
@@ -71,8 +72,8 @@ def bin_prefix(keys: int) -> bytes:
 
 
 def row_struct(keys: int) -> struct.Struct:
-    """Packs (prefix, 0xCF, step, 0xD3, time_ns, bin prefix, *values) as one row without its mark."""
-    return struct.Struct(f">4sBQBq{len(bin_prefix(keys))}s{keys}d")
+    """Packs (prefix, step, 0xD3, time_ns, bin prefix, *values) as one row without its mark."""
+    return struct.Struct(f">5sQBq{len(bin_prefix(keys))}s{keys}d")
 
 
 @dataclass(slots=True)
@@ -138,6 +139,12 @@ def _read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
     if not _is_about(about):
         raise Corrupt(f"{place} is damaged: a field of its header is not as defined", place=place)
     return about, end + MARK_BYTES
+
+
+def check_owner(about: dict[str, Any], run_id: str, writer: str, sequence: int, *, place: str) -> None:
+    """Corrupt if a spool lies under another name than its own."""
+    if (about["run_id"], about["writer"], about["sequence"]) != (run_id, writer, sequence):
+        raise Corrupt(f"{place} is a spool of run {about['run_id']}: it was moved", place=place)
 
 
 def _is_about(about: Any) -> bool:

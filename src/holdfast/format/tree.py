@@ -8,7 +8,7 @@ tree, and no path leads through a link. See docs/format/tree.md.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def _entry(row: Any) -> TreeEntry:
     return TreeEntry(*row)
 
 
-def check(entries: Iterable[TreeEntry]) -> None:
+def check(entries: Sequence[TreeEntry]) -> None:
     """ValueError, naming the path, unless the entries are a tree that stays inside itself."""
     kinds: dict[str, str] = {}
     last = b""
@@ -86,6 +86,23 @@ def check(entries: Iterable[TreeEntry]) -> None:
             if kinds.get(above, "directory") != "directory":
                 raise ValueError(f"{path!r} leads through {above!r}, which is a {kinds[above]}")
             above = posixpath.dirname(above)
+    for entry in entries:
+        if entry.target is not None and _climbs_behind_a_link(entry.path, entry.target, kinds):
+            raise ValueError(f"the link {entry.path!r} may lead out of the tree, to {entry.target!r}")
+
+
+def _climbs_behind_a_link(path: str, target: str, kinds: dict[str, str]) -> bool:
+    """True if `..` in a target starts from where another link leads, which need not be its parent."""
+    at, behind = path.split("/")[:-1], False
+    for part in target.split("/"):
+        if part == "..":
+            if behind:
+                return True
+            at.pop()
+        elif part not in ("", "."):
+            at.append(part)
+            behind = behind or kinds.get("/".join(at)) == "link"
+    return False
 
 
 def check_path(path: str) -> bytes:

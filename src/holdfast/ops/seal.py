@@ -77,6 +77,7 @@ def _segment(repository: Repository, run_id: str, name: str) -> Sealed | None:
     scan = spool.scan(data, place=name, breathe=lambda: time.sleep(0))
     axes = segment.axes(scan.tables)
     _, writer, sequence = layout.spool_parts(name)
+    spool.check_owner(scan.about, run_id, writer, sequence, place=name)
     about = {
         "writer": writer,
         "sequence": sequence,
