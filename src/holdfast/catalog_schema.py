@@ -52,7 +52,7 @@ STATEMENTS = (
     f"""CREATE TABLE metric (
     path INTEGER,
     run INTEGER,
-    {', '.join(STATISTICS)},
+    {", ".join(STATISTICS)},
     PRIMARY KEY (path, run)
 ) WITHOUT ROWID""",
 )

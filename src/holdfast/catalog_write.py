@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from holdfast.catalog_rows import Flat, State, checksum, pack_state, run_columns, unpack_state
+from holdfast.catalog_rows import (
+    Flat,
+    State,
+    about_columns,
+    checksum,
+    pack_state,
+    run_columns,
+    unpack_state,
+)
 from holdfast.errors import Corrupt
+from holdfast.query_fields import ABOUT, STATISTICS
 
 _PARAMETERS = 999  # of one statement, in every SQLite
 _COLUMNS = (
@@ -19,7 +27,7 @@ _COLUMNS = (
 _INSERT = f"INSERT INTO run (id, {', '.join(_COLUMNS)}, crashed) VALUES ({'?, ' * 12}0)"
 _UPDATE = (
     f"UPDATE run SET {', '.join(f'{column} = ?' for column in _COLUMNS)},"
-    " crashed = crashed AND ? = 'Running' WHERE id = ?"
+    " crashed = crashed AND status = 'Running' WHERE id = ?"
 )
 _STORED = (
     "SELECT run_id, generation, head, packed, checksum, e.name, crashed"
@@ -53,8 +61,8 @@ class Prepared(NamedTuple):
 
     run_id: str
     generation: int
-    columns: tuple[Any, ...]
-    status: str
+    run: tuple[Any, ...]
+    about: tuple[Any, ...]
     packed: bytes
     checksum: int
     flat: Flat
@@ -62,12 +70,12 @@ class Prepared(NamedTuple):
 
 def prepare(row: CatalogRow) -> Prepared:
     run_id, generation, head, state = row
-    packed, columns = pack_state(state), run_columns(state)
+    packed = pack_state(state)
     return Prepared(
         run_id,
         generation,
-        (run_id, generation, head, *columns),
-        columns[2],
+        (run_id, generation, head, *run_columns(state)),
+        about_columns(state),
         packed,
         checksum(run_id, generation, head, packed),
         Flat.of(state),
@@ -78,21 +86,19 @@ def put(db: sqlite3.Connection, rows: Sequence[Prepared], *, undisturbed: bool) 
     """Insert or replace. Unless `undisturbed`, a newer generation that is in already stays."""
     present = _present(db, [row.run_id for row in rows])
     (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
-    fresh = itertools.count(newest + 1)
-    kept: list[tuple[int, Prepared]] = []
+    fresh = [row for row in rows if row.run_id not in present]
+    kept = list(enumerate(fresh, newest + 1))
+    db.executemany(_INSERT, [(run, *row.run) for run, row in kept])
     for row in rows:
         run, generation = present.get(row.run_id, (0, 0))
-        if not run:
-            run = next(fresh)
-            db.execute(_INSERT, (run, *row.columns))
-        elif undisturbed or generation <= row.generation:
+        if run and (undisturbed or generation <= row.generation):
             _delete_values(db, run, keep=row.flat)
-            db.execute(_UPDATE, (*row.columns, row.status, run))
-        else:
-            continue
-        kept.append((run, row))
+            db.execute(_UPDATE, (*row.run, run))
+            kept.append((run, row))
     states = [(run, row.packed, row.checksum) for run, row in kept]
     db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", states)
+    abouts = [(run, *row.about) for run, row in kept]
+    db.executemany(f"INSERT OR REPLACE INTO about VALUES ({_marks(1 + len(ABOUT))})", abouts)
     _put_values(db, "field", ((run, row.flat.fields) for run, row in kept))
     _put_values(db, "metric", ((run, row.flat.metrics) for run, row in kept))
 
@@ -101,8 +107,8 @@ def take_out(db: sqlite3.Connection, run_id: str) -> None:
     """Remove the run, if it is in."""
     for run, _ in _present(db, [run_id]).values():
         _delete_values(db, run, keep=None)
-        db.execute("DELETE FROM run WHERE id = ?", (run,))
-        db.execute("DELETE FROM state WHERE id = ?", (run,))
+        for table, key in (("run", "id"), ("state", "id"), ("about", "run")):
+            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (run,))
 
 
 def stored(db: sqlite3.Connection, run: int) -> Selected:
@@ -142,7 +148,7 @@ def _put_values(db: sqlite3.Connection, table: str, runs: Iterable[tuple[int, _V
     for run, values in runs:
         for name, value in values.items():
             by_name[name] += (run, *value)
-    width = {"field": 3, "metric": 10}[table]
+    width = 1 + {"field": 2, "metric": len(STATISTICS)}[table]
     size = (_PARAMETERS - 1) // width * width
     for path, flat in sorted((_path(db, name), flat) for name, flat in by_name.items()):
         for start in range(0, len(flat), size):

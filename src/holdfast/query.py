@@ -115,23 +115,16 @@ class _Compiler:
             if not members:
                 raise self.source.error("nothing is in an empty list", right)
             return sql.is_among(self._plain(left), members, negated=negated)
-        parts = name_parts(right)
-        if parts and not resolve(parts, self._known) and is_group(".".join(parts), self._known):
+        parts = name_parts(right) or [""]
+        is_value = parts[0] not in KEYED or resolve(parts, self._known)
+        if not is_value and is_group(".".join(parts), self._known):
             return f"{'NOT ' if negated else ''}{self._has_key(parts, left)}"
         return sql.contains(self._plain(right), self._plain(left), negated=negated)
 
     def _has_key(self, parts: list[str], key: ast.expr) -> str:
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
             raise self.source.error(f"a key of {'.'.join(parts)} is text in quotes", key)
-        name = ".".join([*parts, key.value])
-        wanted = f"name = {self.params.add(name)}"
-        if parts[0] in GROUPED:  # `/` is the character after `.`
-            low, high = self.params.add(f"{name}."), self.params.add(f"{name}/")
-            wanted += f" OR name >= {low} AND name < {high}"
-        table = "metric" if parts[0] == "metrics" else "field"
-        return (
-            f"r.id IN (SELECT run FROM {table} WHERE path IN (SELECT id FROM path WHERE {wanted}))"
-        )
+        return sql.has_name(".".join([*parts, key.value]), self.params)
 
     def _method(self, node: ast.Call) -> str:
         if not (isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS):

@@ -98,6 +98,16 @@ def path_id(name: str, params: Params) -> str:
     return f"(SELECT id FROM path WHERE name = {params.add(name)})"
 
 
+def has_name(name: str, params: Params) -> str:
+    """SQL, 0 or 1: does the run have `name`, or values within it if it is a group of a config?"""
+    wanted = f"name = {params.add(name)}"
+    if name.startswith("config."):  # `/` is the character after `.`
+        low, high = params.add(f"{name}."), params.add(f"{name}/")
+        wanted += f" OR name >= {low} AND name < {high}"
+    table = "metric" if name.startswith("metrics.") else "field"
+    return f"r.id IN (SELECT run FROM {table} WHERE path IN (SELECT id FROM path WHERE {wanted}))"
+
+
 def either(num: str | None, text: str | None) -> str:
     """SQL for whichever of the two there is; NULL if there is neither."""
     parts = [part for part in (num, text) if part]
