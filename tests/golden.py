@@ -1,0 +1,170 @@
+"""What the golden files hold, and how they were made: `python tests/golden.py` writes fixtures/golden.
+
+Every value is fixed, so the encoders must give the same bytes for ever. The one exception is
+`segment-codecs`: pcodec and zstd may compress better one day, so that file is only ever decoded, and
+is written again only with `--codecs`.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.digest import Digest
+from holdfast.format import entry, recipe, segment, spool, storefile, tree
+from holdfast.format.entry import Entry
+from holdfast.format.segment import Axis
+from holdfast.format.tree import TreeEntry
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "golden"
+NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z in ns
+RUN = "20250115-120000-abc123"
+CODECS = "segment-codecs"
+
+
+def floats(*bits: int) -> NDArray[np.float64]:
+    """float64 from their bits, so that a NaN keeps its payload."""
+    return np.array(bits, np.uint64).view(np.float64)
+
+
+ENTRY_0 = Entry(
+    number=0,
+    prev=None,
+    nonce=bytes(range(16)),
+    at=NOON,
+    full=True,
+    body={
+        "run": {"run_id": RUN, "experiment_id": "resnet", "status": "Running", "created_at": NOON},
+        "config": {"lr": 0.001, "seed": None},
+        "attempts": {"1": {"started_at": NOON}},
+    },
+)
+ENTRY_1 = Entry(
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(16, 32)),
+    at=NOON + 1_000_000_000,
+    full=False,
+    body={
+        "run": {"status": "Success", "ended_at": NOON + 1_000_000_000, "note": None},
+        "tags": {"stage": "dev"},
+    },
+)
+_BLOB = Digest.of(b"a blob")
+_CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
+RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
+TREE = [
+    TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
+    TreeEntry("weights", "directory", 0o755),
+    TreeEntry("weights/1.bin", "file", 0o644, _BLOB.raw, 6),
+]
+STORE = {
+    "format": 1,
+    "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d",
+    "features": {"read": [], "write": [], "gc": []},
+    "created_at": "2025-01-15T12:00:00Z",
+}
+SPOOL_ABOUT = {
+    "run_id": RUN,
+    "writer": "0badcafe",
+    "sequence": 0,
+    "attempt": 1,
+    "from_step": None,
+    "opened_at": NOON,
+    "identity": {"host": "node1", "pid": 4711},
+}
+# (keys, step, time, the bits of each value), in the order of logging.
+SPOOL_ROWS: list[tuple[tuple[str, ...], int, int, tuple[int, ...]]] = [
+    (("loss",), 0, NOON + 1_000, (0x3FE0000000000000,)),  # 0.5
+    (("loss", "train/acc"), 1, NOON + 2_000, (0x7FF8000000000123, 0x8000000000000000)),  # NaN, -0.0
+    (("loss",), 2**64 - 1, NOON + 3_000, (0xFFF0000000000000,)),  # -inf
+]
+
+
+def spool_file() -> bytes:
+    out = bytearray(spool.encode_header(SPOOL_ABOUT))
+    schemas: dict[tuple[str, ...], int] = {}
+
+    def add(record: bytes) -> None:
+        out.extend(record + spool.mark(zlib.crc32(record, zlib.crc32(out))))
+
+    for keys, step, at, bits in SPOOL_ROWS:
+        if keys not in schemas:
+            schemas[keys] = len(schemas)
+            add(spool.encode_schema(schemas[keys], keys))
+        values = struct.unpack(f">{len(bits)}d", struct.pack(f">{len(bits)}Q", *bits))
+        prefix, size = spool.row_prefix(schemas[keys]), spool.bin_prefix(len(keys))
+        add(spool.row_struct(len(keys)).pack(prefix, step, 0xD3, at, size, *values))
+    return bytes(out)
+
+
+SEGMENT_ABOUT = {
+    "run_id": RUN,
+    "writer": "0badcafe",
+    "sequence": 0,
+    "last_sequence": 0,
+    "attempt": 1,
+    "opened_at": NOON,
+    "from_step": None,
+}
+
+
+def plain_axes() -> list[Axis]:
+    """Columns that need no compressor: ramp, constant and raw."""
+    first = Axis(np.array([0, 1, 2], np.uint64), np.array([NOON, NOON + 7, NOON + 9], np.int64))
+    first.columns["loss"] = floats(0x3FE0000000000000, 0x7FF8000000000123, 0x8000000000000000)
+    first.columns["lr"] = floats(*[0x3F50624DD2F1A9FC] * 3)
+    second = Axis(np.array([2**64 - 1], np.uint64), np.array([-1], np.int64))
+    second.columns["final/acc"] = floats(0x7FF0000000000000)
+    return [first, second]
+
+
+def codec_axes() -> list[Axis]:
+    """Columns that bring out every codec."""
+    rng = np.random.default_rng(20250115)
+    jitter = rng.integers(-1000, 1000, 300).cumsum() + np.arange(300) * 1_000_000
+    many = Axis(np.arange(0, 3000, 10, dtype=np.uint64), NOON + jitter)
+    many.columns["walk"] = rng.normal(size=300).cumsum()
+    many.columns["single"] = rng.normal(size=300).astype(np.float32).astype(np.float64)
+    many.columns["still"] = np.full(300, -0.0)
+    few = Axis(np.array([5, 5, *range(6, 24)], np.uint64), NOON + jitter[:20])
+    few.columns["near"] = 1.0 + np.arange(20) ** 2 / 1024
+    few.columns["noise"] = floats(*rng.integers(0, 2**64, 20, np.uint64).tolist())
+    return [many, few]
+
+
+def exact() -> dict[str, bytes]:
+    """The golden files that today's encoders must give byte for byte."""
+    return {
+        "entry-00000000": entry.encode(ENTRY_0),
+        "entry-00000001": entry.encode(ENTRY_1),
+        "recipe": recipe.encode(RECIPE),
+        "tree": tree.encode_tree(TREE),
+        "store.json": storefile.encode(STORE),
+        "spool": spool_file(),
+        "segment": segment.encode(SEGMENT_ABOUT, plain_axes())[0],
+    }
+
+
+def read(name: str) -> bytes:
+    return (FOLDER / name).read_bytes()
+
+
+def main(arguments: list[str]) -> None:
+    files: dict[str, Any] = exact()
+    if "--codecs" in arguments:
+        files[CODECS] = segment.encode(SEGMENT_ABOUT, codec_axes())[0]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (FOLDER / name).write_bytes(data)
+        print(f"{len(data):6} bytes  {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

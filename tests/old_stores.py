@@ -1,0 +1,180 @@
+"""The store in fixtures/stores/format-1 and how it was made: `python tests/old_stores.py` makes it anew.
+
+That is done once for each format, and never again: what lies there is what an older Holdfast left.
+`describe` is what every later Holdfast must still say of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import holdfast
+from holdfast import MetricRecord, RunStatus, Timestamp
+
+STORES = Path(__file__).parents[1] / "fixtures" / "stores"
+NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
+PLAIN, RESUMED, LEFT = (f"20250115-12000{n}-aaaaa{n}" for n in range(3))
+
+
+def bits(value: float) -> str:
+    return struct.pack(">d", value).hex()
+
+
+def describe(store: Any) -> dict[str, Any]:
+    """Everything in a store, through its public methods, as JSON."""
+    return {
+        "store_id": store.store_id,
+        "experiments": [json.loads(record.to_json()) for record in store.experiments()],
+        "runs": {run.run_id: _run(store, run) for run in store.runs(deleted=True)},
+    }
+
+
+def _run(store: Any, run: Any) -> dict[str, Any]:
+    times = (run.created_at, run.started_at, run.ended_at)
+    return {
+        "experiment": run.experiment,
+        "name": run.name,
+        "state": run.state,
+        "times": [at and str(at) for at in times],
+        "config": run.config,
+        "tags": run.tags,
+        "note": run.note,
+        "error": run.error,
+        "source": run.source,
+        "attempts": run.attempts,
+        "generation": run.generation,
+        "deleted": run.deleted,
+        "metrics": {key: _stats(stats) for key, stats in run.metrics.items()},
+        "series": {key: points(store, run.run_id, key) for key in store.metric_keys(run.run_id)},
+        "artifacts": {
+            key: _artifact(store, run.run_id, about) for key, about in run.artifacts.items()
+        },
+    }
+
+
+def _stats(stats: Any) -> dict[str, Any]:
+    names = ("count", "nan", "first", "last", "min", "max", "mean", "first_step", "last_step")
+    values = {name: getattr(stats, name) for name in names}
+    return {k: bits(v) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def points(store: Any, run_id: str, key: str) -> list[list[Any]]:
+    series = store.metrics(run_id, key)
+    rows = zip(series.steps, series.timestamps, series.values, strict=True)
+    return [[int(step), int(at), bits(float(value))] for step, at, value in rows]
+
+
+def _artifact(store: Any, run_id: str, about: Any) -> dict[str, Any]:
+    found = {
+        "digest": str(about.digest),
+        "size_bytes": about.size_bytes,
+        "kind": about.kind,
+        "created_at": str(about.created_at),
+    }
+    if about.kind != "directory":
+        return {**found, "content": store.read_artifact(run_id, about.key).hex()}
+    with tempfile.TemporaryDirectory() as folder:
+        root = store.get_artifact(run_id, about.key, to=Path(folder) / "out")
+        return {
+            **found,
+            "content": {str(p.relative_to(root)): _node(p) for p in sorted(root.rglob("*"))},
+        }
+
+
+def _node(path: Path) -> dict[str, Any]:
+    if path.is_symlink():
+        return {"kind": "link", "target": os.readlink(path)}
+    mode = path.stat().st_mode & 0o777
+    if path.is_dir():
+        return {"kind": "directory", "mode": mode}
+    return {"kind": "file", "mode": mode, "content": path.read_bytes().hex()}
+
+
+# How it was made.
+
+
+def make(target: Path) -> None:
+    """Write the store to `target`, and beside it what must be read from it."""
+    ticks = iter(range(NOON, NOON + 10**15, 1_000_000))
+    nonces = iter(range(10**6))
+
+    def clock() -> int:
+        return next(ticks)
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch("time.time_ns", clock),
+        mock.patch("holdfast.writer._now", clock),
+        mock.patch("holdfast.chain.new_nonce", lambda: next(nonces).to_bytes(16, "big")),
+        mock.patch("holdfast.writer.new_writer_id", lambda: f"{next(nonces):08x}"),
+        mock.patch("holdfast.process.identity", lambda: {"host": "node1", "pid": 4711}),
+        mock.patch("uuid.uuid4", lambda: "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"),
+    ):
+        store = holdfast.open(Path(folder) / "lab", cache=False)
+        fill(store, Path(folder))
+        shutil.copytree(Path(folder) / "lab", target)  # as a crash would leave it
+        expected = describe(store)
+        store.close()
+    expected["runs"][LEFT]["state"] = "Crashed"  # once its writer is gone
+    text = json.dumps(expected, indent=1, sort_keys=True)
+    target.with_suffix(".expected.json").write_text(text + "\n")
+
+
+def fill(store: Any, folder: Path) -> None:
+    _plain(store, folder)
+    _resumed(store)
+    run = store.start_run("vit", run_id=LEFT, capture=False, tags=["left"])
+    for step in range(10):
+        run.log({"loss": 1 / (step + 1)}, step=step)
+    run.log({"loss": float("-inf"), "acc": 0.5})
+    run.flush()
+
+
+def _plain(store: Any, folder: Path) -> None:
+    config = {"lr": 1e-3, "model": {"name": "resnet", "layers": [2, 2, 2]}, "seed": None}
+    run = store.start_run(
+        "resnet", name="first", run_id=PLAIN, capture=False, config=config, note="a plain run"
+    )
+    for step in range(40):
+        run.log({"train/loss": 2.0 ** -(step % 7), "train/lr": 1e-3}, step=step)
+        if step % 10 == 9:
+            run.log({"eval/acc": step / 40}, step=step)
+    run.log({"train/loss": float("nan"), "train/lr": -0.0}, step=2**64 - 1)
+    run.log_artifact(b"weights\r\n\x00\xff", key="checkpoints/step=39/model.bin")
+    (folder / "model" / "parts").mkdir(parents=True)
+    (folder / "model" / "parts" / "a.txt").write_bytes(b"a\n")
+    (folder / "model" / "parts" / "a.txt").chmod(0o640)
+    (folder / "model" / "latest").symlink_to("parts/a.txt")
+    run.log_artifact(folder / "model", key="model")
+    for number in range(15):  # so many generations that the chain has two full ones
+        run.set_tags({"stage": f"try-{number}", "number": number, "gone": None if number else True})
+    run.finish()
+    store.add_metric(MetricRecord(PLAIN, "top1", 3, 0.75, timestamp=Timestamp(NOON)))
+    store._writers[PLAIN].seal(go_on=False)
+
+
+def _resumed(store: Any) -> None:
+    run = store.start_run("resnet", run_id=RESUMED, capture=False, config={"lr": 1e-2})
+    for step in range(10):
+        run.log({"loss": 10.0 - step, "only-first": step}, step=step)
+    run.finish(RunStatus.FAILED, error={"type": "RuntimeError", "message": "out of memory"})
+    run = store.resume(RESUMED, step=5)
+    for step in range(5, 12):
+        run.log({"loss": 5.5 - step / 10}, step=step)
+    run.finish()
+
+
+if __name__ == "__main__":
+    target = STORES / "format-1"
+    shutil.rmtree(target, ignore_errors=True)
+    STORES.mkdir(parents=True, exist_ok=True)
+    make(target)
+    sizes = [path.stat().st_size for path in STORES.rglob("*") if path.is_file()]
+    print(f"{len(sizes)} files, {sum(sizes)} bytes")

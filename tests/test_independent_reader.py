@@ -1,0 +1,133 @@
+"""The reader that was written from the format pages alone reads what Holdfast reads."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import golden
+import old_stores
+from holdfast.format import entry, manifest, recipe, spool, storefile, tree
+from independent import reader
+from test_golden import opened, spool_rows
+from test_old_stores import FORMATS, expected
+
+SOURCE = Path(reader.__file__)
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    code = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import reader; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.split(".")[0] == "holdfast"]
+    assert "holdfast" not in SOURCE.read_text().split('"""', 2)[2]
+
+
+@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001"])
+def test_entries(name: str) -> None:
+    theirs, ours = reader.entry(golden.read(name)), entry.decode(golden.read(name), place=name)
+    assert [theirs[k] for k in ("n", "prev", "nonce", "at", "full", "body")] == [
+        getattr(ours, slot) for slot in entry.Entry.__slots__
+    ]
+
+
+def test_states() -> None:
+    first, second = golden.ENTRY_0.body, golden.ENTRY_1.body
+    assert reader.apply(first, second) == manifest.apply(first, second)
+
+
+def test_the_spool() -> None:
+    data = golden.read("spool")
+    about, rows = reader.spool(data)
+    scan = spool.scan(data, place="spool")
+    assert about == scan.about
+    assert [
+        (tuple(keys), step, at, tuple(int.from_bytes(v.tobytes(), "little") for v in values))
+        for step, at, keys, values in rows
+    ] == spool_rows(scan)
+
+
+@pytest.mark.parametrize("name", ["segment", golden.CODECS])
+def test_the_segments(name: str) -> None:
+    data = golden.read(name)
+    footer, get = opened(data)
+    index = reader.segment(data)
+    assert (index["about"], index["columns"]) == (footer.about, footer.columns)
+    for key in footer.columns:
+        ours = footer.read(key, get)
+        theirs = reader.segment_rows(data, key)
+        assert [(step, at) for step, at, _ in theirs] == list(
+            zip(ours.steps.tolist(), ours.times.tolist(), strict=True)
+        )
+        packed = b"".join(struct.pack("<d", value) for _, _, value in theirs)
+        assert packed == ours.columns[key].tobytes()
+
+
+def test_recipe_tree_and_store_json() -> None:
+    theirs, ours = (
+        reader.recipe(golden.read("recipe")),
+        recipe.decode(golden.read("recipe"), place="r"),
+    )
+    assert theirs["pieces"] == [
+        (piece.blob.hex, piece.offset, piece.size_bytes, piece.id.hex()) for piece in ours.pieces
+    ]
+    entries = tree.decode_tree(golden.read("tree"), place="t")
+    assert [
+        (e["path"], e["kind"], e["mode"], e.get("target")) for e in reader.tree(golden.read("tree"))
+    ] == [(e.path, e.kind, e.mode, e.target) for e in entries]
+    assert reader.store_json(golden.read("store.json")) == storefile.decode(
+        golden.read("store.json"), place="s"
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whole_stores(name: str) -> None:
+    found, wanted = reader.read_store(old_stores.STORES / name), expected(name)
+    assert found["store_id"] == wanted["store_id"]
+    assert sorted(found["experiments"]) == [e["experiment_id"] for e in wanted["experiments"]]
+    assert found["runs"].keys() == wanted["runs"].keys()
+    for run_id, run in found["runs"].items():
+        told = wanted["runs"][run_id]
+        assert run["series"] == told["series"]
+        assert run["state"].get("config", {}) == told["config"]
+        assert run["state"].get("tags", {}) == told["tags"]
+        assert run["state"]["run"].get("note") == told["note"]
+        assert run["state"]["run"].get("error") == told["error"]
+        assert {k: _plain(v) for k, v in run["artifacts"].items()} == {
+            key: about["content"] for key, about in told["artifacts"].items()
+        }
+        _check_statistics(run)
+
+
+def _plain(artifact: Any) -> Any:
+    if isinstance(artifact, str):
+        return artifact
+    names = {
+        "file": ("kind", "mode", "content"),
+        "directory": ("kind", "mode"),
+        "link": ("kind", "target"),
+    }
+    return {item["path"]: {k: item[k] for k in names[item["kind"]]} for item in artifact}
+
+
+def _check_statistics(run: dict[str, Any]) -> None:
+    """What the manifest says of the sealed metrics follows from their points."""
+    for key, stats in run["state"].get("metrics", {}).items():
+        values = [struct.unpack(">d", bytes.fromhex(bits))[0] for _, _, bits in run["series"][key]]
+        real = [value for value in values if value == value]
+        assert stats["count"] == len(values)
+        assert stats["nan"] == len(values) - len(real)
+        assert (stats["first_step"], stats["last_step"]) == (
+            run["series"][key][0][0],
+            run["series"][key][-1][0],
+        )
+        assert [struct.pack(">d", stats[end]) for end in ("first", "last")] == [
+            struct.pack(">d", values[0]),
+            struct.pack(">d", values[-1]),
+        ]
+        assert (stats["min"], stats["max"]) == (min(real), max(real))
+        assert stats["mean"] == pytest.approx(sum(real) / len(real))
