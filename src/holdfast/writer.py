@@ -29,7 +29,9 @@ SPOOL_BYTES = 8 << 20  # a spool is sealed when it has grown to about this size
 _MARK = spool.MARK
 _crc32, _now = zlib.crc32, time.time_ns
 _plain: set[type] = {float, int}  # types whose values pack as they are; grows as others are met
-Schema = tuple[Callable[..., bytes], bytes, bytes]  # packs (prefix, step, 0xD3, time, size, *values)
+Schema = tuple[
+    Callable[..., bytes], bytes, bytes
+]  # packs (prefix, step, 0xD3, time, size, *values)
 
 
 def _no_spool(record: bytes) -> int:

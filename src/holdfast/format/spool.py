@@ -141,7 +141,9 @@ def _read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
     return about, end + MARK_BYTES
 
 
-def check_owner(about: dict[str, Any], run_id: str, writer: str, sequence: int, *, place: str) -> None:
+def check_owner(
+    about: dict[str, Any], run_id: str, writer: str, sequence: int, *, place: str
+) -> None:
     """Corrupt if a spool lies under another name than its own."""
     if (about["run_id"], about["writer"], about["sequence"]) != (run_id, writer, sequence):
         raise Corrupt(f"{place} is a spool of run {about['run_id']}: it was moved", place=place)

@@ -88,7 +88,9 @@ def check(entries: Sequence[TreeEntry]) -> None:
             above = posixpath.dirname(above)
     for entry in entries:
         if entry.target is not None and _climbs_behind_a_link(entry.path, entry.target, kinds):
-            raise ValueError(f"the link {entry.path!r} may lead out of the tree, to {entry.target!r}")
+            raise ValueError(
+                f"the link {entry.path!r} may lead out of the tree, to {entry.target!r}"
+            )
 
 
 def _climbs_behind_a_link(path: str, target: str, kinds: dict[str, str]) -> bool:
