@@ -181,17 +181,19 @@ def live_axis(live: LiveSpool, key: str) -> Axis | None:
     return None
 
 
-def live_spools(backend: Backend, run_id: str) -> Iterator[LiveSpool]:
-    """The spools of a run that are in the store now."""
+def live_spools(
+    backend: Backend, run_id: str, scan: Callable[..., spool.Scan] = spool.scan
+) -> Iterator[LiveSpool]:
+    """The spools of a run that are in the store now, as `scan` reads them."""
     for stat in backend.walk(layout.spools(run_id)):
         _, writer, sequence = layout.spool_parts(stat.name)
         try:
             data = backend.get(stat.name)
         except NameNotFound:
             continue  # sealed since the listing
-        scan = spool.scan(data, place=stat.name)
-        spool.check_owner(scan.about, run_id, writer, sequence, place=stat.name)
-        yield LiveSpool(stat.name, run_id, writer, sequence, scan)
+        held = scan(data, place=stat.name)
+        spool.check_owner(held.about, run_id, writer, sequence, place=stat.name)
+        yield LiveSpool(stat.name, run_id, writer, sequence, held)
 
 
 def is_sealed(state: State, writer: str, sequence: int) -> bool:

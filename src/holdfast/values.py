@@ -28,7 +28,7 @@ def number(key: str, value: Any, step: object) -> float:
             return _float(key, inner, step)
         value = inner
     raise InvalidValue(
-        f"metric {key!r} at step {step}: {_described(value)} is not a number; {_advice(value)}",
+        f"metric {key!r}{_at(step)}: {_described(value)} is not a number; {_advice(value)}",
         key=key,
         type=type(value).__name__,
         step=step,
@@ -40,11 +40,15 @@ def _float(key: str, value: Any, step: object) -> float:
         return float(value)
     except (OverflowError, ValueError) as error:
         raise InvalidValue(
-            f"metric {key!r} at step {step}: {type(value).__name__} {str(value)[:40]} does not fit "
+            f"metric {key!r}{_at(step)}: {type(value).__name__} {str(value)[:40]} does not fit "
             "a 64-bit float",
             key=key,
             step=step,
         ) from error
+
+
+def _at(step: object) -> str:
+    return "" if step is None else f" at step {step}"
 
 
 def _described(value: Any) -> str:

@@ -15,6 +15,7 @@ EXPERIMENTS = "experiments/"
 RUNS = "runs/"
 HEADS = "heads/"
 BLOBS = "blobs/sha256/"
+QUARANTINE = "quarantine/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
 
@@ -66,6 +67,11 @@ def spool_parts(name: str) -> tuple[str, str, int]:
     if not found:
         raise Corrupt(f"{name} is not the name of a spool: move it out of the store", place=name)
     return found[1], found[2], int(found[3])
+
+
+def quarantined(name: str) -> str:
+    """Where a damaged file goes, so that its bytes stay for whoever wants to look at them."""
+    return f"{QUARANTINE}{name}"
 
 
 def entry(chain: str, number: int) -> str:

@@ -92,13 +92,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it."""
+    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it, and
+    `lost_bytes` were damaged before it (only salvage.scan leaves those out)."""
 
     about: dict[str, Any]
     tables: list[Table]
     row_count: int
     good_bytes: int
     torn_bytes: int
+    lost_bytes: int = 0
 
 
 def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
@@ -108,14 +110,14 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
     intact record behind it is no torn tail: it raises Corrupt, naming `place`. `breathe` is called
     now and then, so that a background thread can let others run.
     """
-    about, start = _read_header(data, place)
-    walk = _Walk(data, place, start, breathe)
+    about, start = read_header(data, place)
+    walk = Walk(data, place, start, breathe)
     end = walk.run()
     if zlib.crc32(memoryview(data)[: end - MARK_BYTES]) != _stored(data, end):
         end = _first_damage(data, start, end)
-        walk = _Walk(data, place, start, breathe)
+        walk = Walk(data, place, start, breathe)
         end = walk.run(stop=end)
-    if end < len(data) and _intact_behind(data, end):
+    if end < len(data) and find_intact(data, end) is not None:
         raise Corrupt(
             f"{place} is damaged at byte {end}, with intact records behind it: "
             "run `holdfast recover --salvage` to keep what is whole",
@@ -129,12 +131,16 @@ def _stored(data: bytes, end: int) -> int:
     return int.from_bytes(data[end - 4 : end], "little")
 
 
-def _read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
+def read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
     frame.check_header(KIND, data, place=place, max_version=VERSION)
     window = memoryview(data)[frame.HEADER_BYTES : frame.HEADER_BYTES + MAX_ABOUT_BYTES]
     end = frame.HEADER_BYTES + packing.measure(window)
     if data[end : end + MARK_BYTES] != mark(zlib.crc32(data[:end])):
-        raise Corrupt(f"{place} is damaged: the checksum of its header does not match", place=place)
+        raise Corrupt(
+            f"{place} is damaged: the checksum of its header does not match, so its points cannot be "
+            "told apart; move the file out of the store to go on without them",
+            place=place,
+        )
     about = packing.unpack(data[frame.HEADER_BYTES : end], place=place)
     if not _is_about(about):
         raise Corrupt(f"{place} is damaged: a field of its header is not as defined", place=place)
@@ -160,7 +166,7 @@ def _is_about(about: Any) -> bool:
     )
 
 
-class _Walk:
+class Walk:
     """Finds the records by their structure alone; checksums are the caller's."""
 
     def __init__(self, data: bytes, place: str, start: int, breathe: Callable[[], None]) -> None:
@@ -332,28 +338,36 @@ def _first_damage(data: bytes, start: int, stop: int) -> int:
     return stop
 
 
-def _intact_behind(data: bytes, damage: int) -> bool:
-    """True if an intact record begins at `damage` or behind it: then it was no torn tail.
+def find_intact(data: bytes, damage: int) -> int | None:
+    """Where the first intact record at `damage` or behind it begins: then that was no torn tail.
 
     Bytes full of what looks like records but is none are given up after a while, and are no torn
-    tail either: so the search takes time in proportion to the file.
+    tail either: the answer is the end of the file then. So the search takes time in proportion to it.
     """
     left = 4 * len(data) + _SEARCH_BYTES
     at = data.find(MARK, damage - MARK_BYTES)
     while 0 <= at < len(data) - MARK_BYTES:
         begin = at + MARK_BYTES
         size, cost = _looks_like(data, begin)
-        end = begin + size + MARK_BYTES
-        if size and data[end - MARK_BYTES : end - 4] == MARK:
-            cost += size
-            state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], _reseed(data, begin))
-            if data[end - MARK_BYTES : end] == mark(state):
-                return True
-        left -= cost
+        if intact_end(data, begin, size):
+            return begin
+        left -= cost + size
         if left < 0:
-            return True
+            return len(data)
         at = data.find(MARK, at + 1)
-    return False
+    return None
+
+
+def intact_end(data: bytes, begin: int, size: int | None = None) -> int:
+    """Where the record at `begin` ends, its mark included, if it fits the mark in front; else 0."""
+    if begin >= len(data):
+        return 0
+    size = _looks_like(data, begin)[0] if size is None else size
+    end = begin + size + MARK_BYTES
+    if not size or data[end - MARK_BYTES : end - 4] != MARK:
+        return 0
+    state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], _reseed(data, begin))
+    return end if data[end - MARK_BYTES : end] == mark(state) else 0
 
 
 def _looks_like(data: bytes, at: int) -> tuple[int, int]:

@@ -3,50 +3,78 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from holdfast import liveness, process
-from holdfast.format import layout
+from holdfast.errors import Corrupt, NameExists, UnsupportedFormat
+from holdfast.format import layout, spool
+from holdfast.format import salvage as salvaging
 from holdfast.format.manifest import State
-from holdfast.ops.runs import newest_beat, orphans
+from holdfast.ops.runs import newest_beat, orphan_spools
 from holdfast.ops.seal import seal
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
+from holdfast.series import LiveSpool
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A run that was recovered, and how many points its spools held."""
+    """What recovering a run came to: the points its spools held; the bytes of records that salvaging
+    them could not keep; why it could not be recovered, if it could not."""
 
     run_id: str
-    points: int
-    marked_crashed: bool
+    points: int = 0
+    marked_crashed: bool = False
+    lost_bytes: int = 0
+    problem: str | None = None
 
 
-def recover(repository: Repository) -> list[Recovered]:
+def recover(repository: Repository, *, salvage: bool = False) -> list[Recovered]:
     """Recover every run whose writer is gone; runs that are being written are left alone.
 
-    Raises Corrupt, naming the spool, when one is damaged before its end.
+    A spool that is damaged before its end is a problem of its run, and no other run waits for it;
+    with `salvage` the file goes to quarantine as it is and its intact records are kept.
     """
-    found = (recover_run(repository, run_id) for run_id in repository.backend.folders(layout.RUNS))
+    found = (
+        _try(repository, run_id, salvage) for run_id in repository.backend.folders(layout.RUNS)
+    )
     return [item for item in found if item]
 
 
-def recover_run(repository: Repository, run_id: str) -> Recovered | None:
-    """Recover one run; None if there was nothing to do."""
-    names = orphans(repository, run_id)
+def _try(repository: Repository, run_id: str, salvage: bool) -> Recovered | None:
+    try:
+        return recover_run(repository, run_id, salvage=salvage)
+    except (Corrupt, UnsupportedFormat) as error:
+        return Recovered(run_id, problem=error.message)
+
+
+def recover_run(repository: Repository, run_id: str, *, salvage: bool = False) -> Recovered | None:
+    """Recover one run; None if there was nothing to do. Raises Corrupt, naming what is damaged."""
+    scan = salvaging.scan if salvage else spool.scan
+    left = orphan_spools(repository, run_id, scan)
     chain = repository.manifest(run_id)
     base = chain.load()
     crashed = _crashed(base.state, newest_beat(repository, run_id))
-    if not names and not crashed:
+    if not left and not crashed:
         return None
     before = _points(base.state)
+    lost = sum(_quarantine(repository, live) for live in left if live.scan.lost_bytes)
 
     def also(state: State) -> State:
         return _crash(state) if crashed and _running(state) else {}
 
-    after = seal(repository, run_id, names, base=base, also=also)
-    return Recovered(run_id, _points(after.state) - before, crashed)
+    names = [live.name for live in left]
+    after = seal(repository, run_id, names, base=base, also=also, scan=scan)
+    return Recovered(run_id, _points(after.state) - before, crashed, lost)
+
+
+def _quarantine(repository: Repository, live: LiveSpool) -> int:
+    """Keep the damaged file as it is, out of the way; returns the bytes that are lost."""
+    with suppress(NameExists):  # an earlier try got this far
+        name = layout.quarantined(live.name)
+        repository.backend.create(name, repository.backend.get(live.name))
+    return live.scan.lost_bytes
 
 
 def _points(state: State) -> int:

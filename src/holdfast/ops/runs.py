@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
 from holdfast.errors import InvalidState, MetricNotFound, RunBusy, RunNotFound
-from holdfast.format import layout, manifest
+from holdfast.format import layout, manifest, spool
 from holdfast.format.manifest import State
 from holdfast.ops.seal import metrics_change, recount, seal
 from holdfast.records import ExperimentRecord, RunRecord, RunStatus
 from holdfast.repository import Repository
-from holdfast.series import RunPoints, Series, live_spools
+from holdfast.series import LiveSpool, RunPoints, Series, live_spools
 from holdfast.summary import RunSummary
 from holdfast.timestamp import Timestamp
 
@@ -189,13 +189,17 @@ def newest_beat(repository: Repository, run_id: str) -> int | None:
 
 
 def orphans(repository: Repository, run_id: str) -> list[str]:
-    """The spools of a run whose writing process is gone."""
+    """The names of the spools of a run whose writing process is gone."""
+    return [live.name for live in orphan_spools(repository, run_id, spool.scan)]
+
+
+def orphan_spools(
+    repository: Repository, run_id: str, scan: Callable[..., spool.Scan]
+) -> list[LiveSpool]:
+    """The spools of a run whose writing process is gone, as `scan` reads them."""
     beat = newest_beat(repository, run_id)
-    return [
-        live.name
-        for live in live_spools(repository.backend, run_id)
-        if liveness.is_dead(live.about.get("identity"), beat)
-    ]
+    found = live_spools(repository.backend, run_id, scan)
+    return [live for live in found if liveness.is_dead(live.about.get("identity"), beat)]
 
 
 def ending(status: RunStatus, error: Mapping[str, str] | None = None) -> State:

@@ -42,9 +42,11 @@ def seal(
     *,
     base: Snapshot | None = None,
     also: Callable[[State], State] = NO_CHANGE,
+    scan: Callable[..., spool.Scan] = spool.scan,
 ) -> Snapshot:
     """Publish the spools `names` of a run, together with the change that `also` decides on."""
-    parts = [part for part in (_segment(repository, run_id, name) for name in names) if part]
+    found = (_segment(repository, run_id, name, scan) for name in names)
+    parts = [part for part in found if part]
     chain = repository.manifest(run_id)
     base = base or chain.load()
     if base.number < 0:  # generation 0 holds no references
@@ -67,24 +69,26 @@ def _joined(a: State, b: State) -> State:
     }
 
 
-def _segment(repository: Repository, run_id: str, name: str) -> Sealed | None:
+def _segment(
+    repository: Repository, run_id: str, name: str, scan: Callable[..., spool.Scan]
+) -> Sealed | None:
     """Write the segment of one spool; None if the spool is gone."""
     try:
         data = repository.backend.get(name)
     except NameNotFound:
         return None
     # A thread that only computes still keeps others from running: let them, now and then.
-    scan = spool.scan(data, place=name, breathe=lambda: time.sleep(0))
-    axes = segment.axes(scan.tables)
+    held = scan(data, place=name, breathe=lambda: time.sleep(0))
+    axes = segment.axes(held.tables)
     _, writer, sequence = layout.spool_parts(name)
-    spool.check_owner(scan.about, run_id, writer, sequence, place=name)
+    spool.check_owner(held.about, run_id, writer, sequence, place=name)
     about = {
         "writer": writer,
         "sequence": sequence,
         "last_sequence": sequence,
-        "attempt": scan.about["attempt"],
-        "opened_at": scan.about["opened_at"],
-        "from_step": scan.about.get("from_step"),
+        "attempt": held.about["attempt"],
+        "opened_at": held.about["opened_at"],
+        "from_step": held.about.get("from_step"),
     }
     if not axes:
         return Sealed(name, None, about, [])
@@ -95,7 +99,7 @@ def _segment(repository: Repository, run_id: str, name: str) -> Sealed | None:
     about |= {
         "size_bytes": len(file),
         "index_bytes": index_bytes,
-        "rows": scan.row_count,
+        "rows": held.row_count,
         "points": sum(len(axis.steps) * len(axis.columns) for axis in axes),
     }
     return Sealed(name, digest, about, axes)

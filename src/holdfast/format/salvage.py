@@ -1,0 +1,34 @@
+"""What is whole of a spool that is damaged in its middle.
+
+Every record has a mark that depends on the mark in front of it, so an intact record can be told from
+damage wherever it lies. See docs/format/spool.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from holdfast.format.spool import Scan, Walk, find_intact, intact_end, read_header
+
+
+def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
+    """Read every intact record; a row whose schema was damaged is lost with it.
+
+    Raises Corrupt when the header is damaged: then nobody knows whose points these are.
+    """
+    about, begin = read_header(data, place)
+    walk = Walk(data, place, begin, breathe)
+    lost, good = 0, begin
+    while begin < len(data):
+        end = intact_end(data, begin)
+        if not end:
+            found = find_intact(data, begin + 1)
+            if found is None or found == len(data):
+                break
+            begin = found
+            continue
+        walk.start = begin
+        lost += begin - good
+        lost += end - walk.run(stop=end)
+        good = begin = end
+    return Scan(about, walk.gather(), walk.places, good, len(data) - good, lost)
