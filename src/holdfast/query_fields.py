@@ -10,6 +10,8 @@ import keyword
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from holdfast.errors import InvalidValue
+
 STATISTICS = ("last", "min", "max", "mean", "first", "count", "nan", "first_step", "last_step")
 SECTIONS = ("config", "tags", "metrics", "artifacts", "source", "error")
 KEYED = ("config", "tags", "metrics", "artifacts")  # sections whose keys are the user's
@@ -79,6 +81,19 @@ def name_parts(node: ast.expr) -> list[str] | None:
             return None
         node = node.value
     return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
+
+
+def field_parts(text: str) -> list[str]:
+    """The parts of the name that `text` is. Raises InvalidValue when it is none."""
+    try:
+        parts = name_parts(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError):
+        parts = None
+    if not parts:
+        raise InvalidValue(
+            f"{text!r} is no field: write one such as config.lr or metrics.loss.last"
+        )
+    return parts
 
 
 def resolve(parts: list[str], known: Collection[str]) -> Field | None:

@@ -33,13 +33,16 @@ class Run:
         self._finished = False
         self.log = writer.log  # type: ignore[method-assign]  # a call costs no detour
 
-    def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+    def log(
+        self, metrics: Mapping[str, Any], step: int | None = None, timestamp: int | None = None
+    ) -> None:
         """Append one record of numbers; when this returns it survives `kill -9`.
 
-        `step` is an int from 0 to 2**64-1; without it, the one after the last. Raises InvalidValue
-        for anything that is not a number, with the key and the type, and writes nothing then.
+        `step` is an int from 0 to 2**64-1; without it, the one after the last. `timestamp` is in ns
+        since 1970; without it, now. Raises InvalidValue for anything that is not a number, with the
+        key and the type, and writes nothing then.
         """
-        self._writer.log(metrics, step)
+        self._writer.log(metrics, step, timestamp)
 
     def log_artifact(self, source: artifacts.Source, key: str) -> ArtifactInfo:
         """Store a file, directory, bytes or binary stream under `key`, durable when this returns.

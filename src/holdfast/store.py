@@ -130,9 +130,13 @@ class ExperimentStore(SeedMethods):
         """Take the tombstone off."""
         runs.mark_deleted(self.repository, find_run(self.repository, run_id), False)
 
-    def recover(self) -> list[Recovered]:
-        """Seal what crashed processes left behind, and mark their runs as crashed."""
-        return recover(self.repository)
+    def recover(self, *, salvage: bool = False) -> list[Recovered]:
+        """Seal what crashed processes left behind, and mark their runs as crashed.
+
+        With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
+        intact records are kept; without, its run is reported with the problem and left alone.
+        """
+        return recover(self.repository, salvage=salvage)
 
     # Reading.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.digest import Digest
+from holdfast.query_fields import field_parts
 from holdfast.records import RunStatus
 from holdfast.timestamp import Timestamp
 
@@ -85,6 +87,18 @@ class RunSummary:
         end = self.ended_at or Timestamp.now()
         return (end.ns - self.started_at.ns) / 1e9
 
+    def value(self, name: str) -> Any:
+        """What a query sees under `name`, such as `config.lr`, `metrics["train/loss"].min` or `state`.
+
+        None when this run has nothing there; times are Timestamps, a metric alone is its last value,
+        an artifact alone its digest. Raises InvalidValue when `name` is no name.
+        """
+        section, *rest = field_parts(name)
+        if rest and section in _SECTIONS:
+            return _SECTIONS[section](self, ".".join(rest))
+        value = self.duration_seconds if name == "duration" else getattr(self, section, None)
+        return value.value if isinstance(value, RunStatus) else value
+
     @classmethod
     def from_state(
         cls,
@@ -119,6 +133,35 @@ class RunSummary:
             generation=generation,
             deleted="deleted_at" in run,
         )
+
+
+def _dig(values: Any, name: str) -> Any:
+    """The value under a dotted name in nested dicts and lists, whose keys may hold dots themselves."""
+    if isinstance(values, list):
+        values = {str(index): value for index, value in enumerate(values)}
+    if not isinstance(values, dict) or name in values:
+        return values.get(name) if isinstance(values, dict) else None
+    inner = (
+        (value, name[len(key) + 1 :]) for key, value in values.items() if name.startswith(f"{key}.")
+    )
+    return next((found for value, rest in inner if (found := _dig(value, rest)) is not None), None)
+
+
+def _of_keyed(items: dict[str, Any], name: str, default: str) -> Any:
+    """`items[key].attribute`, where the attribute may be left out."""
+    key, attribute = (name, default) if name in items else name.rpartition(".")[::2]
+    value = getattr(items.get(key), attribute, None)
+    return str(value) if isinstance(value, Digest) else value
+
+
+_SECTIONS: dict[str, Callable[[RunSummary, str], Any]] = {
+    "config": lambda run, name: _dig(run.config, name),
+    "tags": lambda run, name: run.tags.get(name),
+    "metrics": lambda run, name: _of_keyed(run.metrics, name, "last"),
+    "artifacts": lambda run, name: _of_keyed(run.artifacts, name, "digest"),
+    "source": lambda run, name: _dig(run.source, name),
+    "error": lambda run, name: _dig(run.error or {}, name),
+}
 
 
 def _moment(ns: int | None) -> Timestamp | None:

@@ -55,12 +55,26 @@ def line_plot(
     y_low, y_high = _span([y for _, y in points])
     canvas = [[0] * width for _ in range(height)]
     for curve in curves.values():
-        for x, y in curve:
-            column = round((x - x_low) / (x_high - x_low) * (2 * width - 1))
-            row = round((y_high - y) / (y_high - y_low) * (4 * height - 1))
+        dots = [
+            (
+                round((x - x_low) / (x_high - x_low) * (2 * width - 1)),
+                round((y_high - y) / (y_high - y_low) * (4 * height - 1)),
+            )
+            for x, y in curve
+        ]
+        for column, row in _joined(dots) if len(dots) < width else dots:
             canvas[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
     marks = _end_marks(curves, (x_low, x_high, y_low, y_high), width, height)
     return "\n".join(_framed(title, canvas, marks, curves, (x_low, x_high, y_low, y_high), log))
+
+
+def _joined(dots: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """The dots with straight lines between them: few points are no curve to the eye."""
+    yield from dots[:1]
+    for (a, b), (c, d) in itertools.pairwise(dots):
+        count = max(abs(c - a), abs(d - b), 1)
+        for place in range(1, count + 1):
+            yield a + (c - a) * place // count, b + (d - b) * place // count
 
 
 def _points(x: Iterable[float], y: Iterable[float], log: bool) -> list[tuple[float, float]]:
@@ -103,7 +117,7 @@ def _framed(
     x_low, x_high, y_low, y_high = box
     height, width = len(canvas), len(canvas[0])
     legend = "   ".join(f"{mark} {name}" for mark, name in zip(_MARKS, names, strict=False))
-    yield f"{'':>9}  {title}   {legend}".rstrip()
+    yield f"{'':>9}  {'   '.join(part for part in (title, legend) if part)}".rstrip()
     for row, cells in enumerate(canvas):
         at = y_high - (y_high - y_low) * row / max(1, height - 1)
         label = f"{10**at if log else at:.3g}" if row % 3 == 0 or row == height - 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 
@@ -32,13 +33,22 @@ def fit(text: str, width: int) -> str:
     return kept + "…"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Columns under a head line; numbers to the right; cut to the terminal where they must be."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    whole: Sequence[str] = (),
+) -> str:
+    """Columns under a head line; numbers to the right; cut to the terminal where they must be.
+
+    The columns `whole` are never cut: what they hold is there to be copied.
+    """
     if width is None:
-        width = shutil.get_terminal_size((100, 24)).columns
+        width = _terminal_width()
     clean = [[_one_line(cell) for cell in row] for row in rows]
     columns = list(zip(head, *clean, strict=True))
-    widths = _shrunk([max(map(width_of, column)) for column in columns], width)
+    widths = [max(map(width_of, column)) for column in columns]
+    _shrink(widths, [name not in whole for name in head], width)
     right = [
         all(_NUMBER.match(c) or not c for c in column[1:]) and len(column) > 1 for column in columns
     ]
@@ -59,13 +69,20 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
     return "  ".join(padded).rstrip()
 
 
-def _shrunk(widths: list[int], most: int) -> list[int]:
-    """Take columns from the widest ones until the line fits; never below 6."""
-    widths = list(widths)
-    while sum(widths) + 2 * (len(widths) - 1) > most and max(widths, default=0) > 6:
-        widest = max(range(len(widths)), key=widths.__getitem__)
+def _shrink(widths: list[int], may: list[bool], most: int) -> None:
+    """Take from the widest columns that may be cut until the line fits; never below 6."""
+    places = [place for place, free in enumerate(may) if free]
+    while sum(widths) + 2 * (len(widths) - 1) > most:
+        widest = max(places, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= 6:
+            return
         widths[widest] -= 1
-    return widths
+
+
+def _terminal_width() -> int:
+    """A file or a pipe takes lines of any length; a person's terminal does not."""
+    wide = 10_000 if not sys.stdout.isatty() else 100
+    return shutil.get_terminal_size((wide, 24)).columns
 
 
 def size(count: float) -> str:

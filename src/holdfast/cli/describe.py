@@ -1,0 +1,83 @@
+"""Runs and artifacts as JSON values and as cells of tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from holdfast.cli.table import duration, number
+
+if TYPE_CHECKING:
+    from holdfast import ArtifactInfo, MetricStats, RunSummary, Timestamp
+
+STATISTICS = ("count", "nan", "first", "last", "min", "max", "mean", "first_step", "last_step")
+
+
+def run_json(run: RunSummary) -> dict[str, Any]:
+    """Everything known of a run."""
+    return {
+        "run_id": run.run_id,
+        "experiment_id": run.experiment_id,
+        "experiment": run.experiment,
+        "name": run.name,
+        "state": run.state,
+        "status": run.status.value,
+        "created_at": _time(run.created_at),
+        "started_at": _time(run.started_at),
+        "ended_at": _time(run.ended_at),
+        "duration_seconds": run.duration_seconds,
+        "config": run.config,
+        "tags": run.tags,
+        "note": run.note,
+        "error": run.error,
+        "attempts": run.attempts,
+        "deleted": run.deleted,
+        "generation": run.generation,
+        "metrics": {key: stats_json(stats) for key, stats in run.metrics.items()},
+        "artifacts": [artifact_json(about) for about in run.artifacts.values()],
+        "source": run.source,
+    }
+
+
+def stats_json(stats: MetricStats) -> dict[str, Any]:
+    return {name: getattr(stats, name) for name in STATISTICS}
+
+
+def artifact_json(about: ArtifactInfo) -> dict[str, Any]:
+    return {
+        "key": about.key,
+        "digest": str(about.digest),
+        "size_bytes": about.size_bytes,
+        "kind": about.kind,
+        "created_at": str(about.created_at),
+    }
+
+
+def _time(at: Timestamp | None) -> str | None:
+    return None if at is None else str(at)
+
+
+def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of everything in a nested config."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def cell(value: Any) -> str:
+    """A value of a run as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    return str(value)
+
+
+def ago(at: Timestamp | None) -> str:
+    """How long ago that was."""
+    return "-" if at is None else f"{duration((time.time_ns() - at.ns) / 1e9)} ago"

@@ -1,0 +1,95 @@
+"""What verbs share: the option that chooses the store, the one for JSON, and how to say things."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from holdfast import ExperimentStore
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+DEFAULT = "holdfast"
+
+
+def find_store(named: str | None) -> str:
+    """--store, else $HOLDFAST_STORE, else the nearest directory upwards that is one."""
+    if named:
+        return named
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "store.json").is_file():
+            return str(folder)
+        if (folder / DEFAULT / "store.json").is_file():
+            return str(folder / DEFAULT)
+    return DEFAULT
+
+
+store_option = click.option(
+    "--store",
+    "-s",
+    "url",
+    envvar="HOLDFAST_STORE",
+    show_envvar=True,
+    metavar="URL",
+    callback=lambda context, parameter, value: find_store(value),
+    help="The store: a directory or a URL.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
+
+
+def with_store(*, write: bool = False, create: bool = False) -> Callable[[Command], Command]:
+    """Give a verb its store, open while it runs, as the first argument; adds --store and --json."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def opened(url: str, **arguments: Any) -> Any:
+            import holdfast
+
+            with _open(holdfast, url, write=write, create=create) as store:
+                return function(store, **arguments)
+
+        return json_option(store_option(opened))  # type: ignore[return-value]
+
+    return decorate
+
+
+def _open(holdfast: Any, url: str, *, write: bool, create: bool) -> ExperimentStore:
+    import warnings
+
+    warnings.showwarning = _warn  # type: ignore[assignment]
+    store: ExperimentStore = holdfast.open(url, create=create, read_only=not write)
+    return store
+
+
+def _warn(message: Warning | str, *rest: Any) -> None:
+    print(f"holdfast: warning: {message}", file=sys.stderr)
+
+
+def say_json(value: Any) -> None:
+    """One JSON document on standard output; NaN and infinities as text, so that any parser reads it."""
+    click.echo(json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and value != value:
+        return "NaN"
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return value
+
+
+def at_terminal() -> bool:
+    """True when a person watches stderr."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,35 @@
+"""`holdfast get`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli import session
+
+if TYPE_CHECKING:
+    from holdfast import ExperimentStore
+
+
+@click.command()
+@click.argument("address", metavar="RUN|sha256:HEX")
+@click.argument("key", required=False)
+@click.option("--to", "-o", default=".", show_default=True, help="The directory or name to write.")
+@click.option("--overwrite", is_flag=True, help="Replace different files that are in the way.")
+@session.with_store()
+def command(
+    store: ExperimentStore, address: str, key: str | None, to: str, overwrite: bool, as_json: bool
+) -> None:
+    """Write an artifact to disk: KEY of a RUN, or whatever has that sha256.
+
+    Its bytes are verified before the file gets its name.
+    """
+    if key is None and not address.startswith("sha256:"):
+        keys = [about.key for about in store.artifacts(address)]
+        raise click.UsageError(f"which artifact of {address}? It has {', '.join(keys) or 'none'}")
+    path = store.get_artifact(address, key, to=to, overwrite=overwrite)
+    if as_json:
+        session.say_json({"path": str(path)})
+    else:
+        click.echo(path)

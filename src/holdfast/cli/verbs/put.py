@@ -1,0 +1,35 @@
+"""`holdfast put`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli import describe, session
+from holdfast.cli.table import size
+
+if TYPE_CHECKING:
+    from holdfast import ExperimentStore
+
+
+@click.command()
+@click.argument("run")
+@click.argument("source")
+@click.argument("key", required=False)
+@session.with_store(write=True)
+def command(store: ExperimentStore, run: str, source: str, key: str | None, as_json: bool) -> None:
+    """Add SOURCE (a file, a directory, or - for standard input) to RUN as KEY.
+
+    Without KEY it goes by the name of the file or directory.
+    """
+    if source == "-" and key is None:
+        raise click.UsageError("standard input has no name: give a KEY")
+    name = key or Path(source).resolve().name
+    about = store.add_artifact_file(run, sys.stdin.buffer if source == "-" else source, name)
+    if as_json:
+        session.say_json(describe.artifact_json(about))
+    else:
+        click.echo(f"{about.key}  {size(about.size_bytes)}  {about.digest}")

@@ -1,0 +1,47 @@
+"""`holdfast recover`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli import exits, session
+from holdfast.cli.table import table
+
+if TYPE_CHECKING:
+    from holdfast import ExperimentStore
+
+
+@click.command()
+@click.option("--salvage", is_flag=True, help="Keep what is whole of damaged spools as well.")
+@session.with_store(write=True)
+def command(store: ExperimentStore, salvage: bool, as_json: bool) -> int:
+    """Seal the points that crashed processes left behind, and mark their runs as crashed.
+
+    Runs that are being written are left alone. With --salvage, a spool that is damaged in its middle
+    moves to quarantine/ as it is, and its intact records are kept.
+    """
+    found = store.recover(salvage=salvage)
+    if as_json:
+        names = ("run_id", "points", "marked_crashed", "lost_bytes", "problem")
+        session.say_json([{name: getattr(one, name) for name in names} for one in found])
+    elif not found:
+        click.echo("nothing to recover")
+    else:
+        rows = [
+            [
+                one.run_id,
+                f"{one.points:,}",
+                "marked as crashed" if one.marked_crashed else "",
+                f"{one.lost_bytes:,} damaged bytes lost" if one.lost_bytes else "",
+            ]
+            for one in found
+            if one.problem is None
+        ]
+        if rows:
+            click.echo(table(["run", "points sealed", "", ""], rows))
+    problems = [one.problem for one in found if one.problem]
+    for problem in problems:
+        exits.complain(problem)
+    return exits.DAMAGED if problems else exits.OK
