@@ -160,7 +160,7 @@ class Catalog:
                 self._db.execute(f"BEGIN {kind}")
                 yield self._db
                 self._db.execute("COMMIT")
-            except (sqlite3.Error, Corrupt) as error:
+            except (*file.ERRORS, Corrupt) as error:
                 if not file.can_start_anew(error):
                     raise
                 self._restart(error)
@@ -173,7 +173,7 @@ class Catalog:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _restart(self, error: sqlite3.Error | Corrupt) -> None:
+    def _restart(self, error: Exception) -> None:
         self._db.close()
         if file.is_damage(error):
             # Another process may have been quicker: then a good file lies there already.
@@ -189,7 +189,7 @@ class Catalog:
             self._path = file.MEMORY
         try:
             self._db = file.connect(self._path)
-        except (sqlite3.Error, OSError):
+        except (*file.ERRORS, OSError):
             self._path = file.MEMORY
             self._db = file.connect(self._path)
         self._identity = file.identity(self._path)

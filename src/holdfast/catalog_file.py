@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import zlib
 
 from holdfast.catalog_schema import STATEMENTS, VERSION
 from holdfast.errors import InvalidValue
@@ -15,6 +16,8 @@ _BUSY_SECONDS = 30  # longest wait for another process; each of its transactions
 _CACHE_KIB = 64 * 1024
 _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 4096  # 32 MiB of log before it is moved into the file
+# SQLite quotes the damaged text in its message, and that may be no UTF-8.
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
 
 
@@ -44,7 +47,7 @@ def connect(path: str) -> sqlite3.Connection:
     """
     try:
         return _open(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not is_damage(error):
             raise
     discard(path)
@@ -91,7 +94,7 @@ def _open(path: str) -> sqlite3.Connection:
     )
     try:
         _tune(connection)
-        _ensure_tables(connection)
+        _ensure_tables(connection, _mark(path))
     except BaseException:
         connection.close()
         raise
@@ -109,11 +112,16 @@ def _tune(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _ensure_tables(connection: sqlite3.Connection) -> None:
-    if _tables(connection) == list(STATEMENTS):
+def _mark(path: str) -> int:
+    """A number for the store, so that the catalog of another one under this name is noticed."""
+    return zlib.crc32(os.path.basename(path).encode()) >> 1
+
+
+def _ensure_tables(connection: sqlite3.Connection, mark: int) -> None:
+    if _tables(connection, mark) == list(STATEMENTS):
         return
     connection.execute("BEGIN IMMEDIATE")
-    found = _tables(connection)  # another process may have been quicker
+    found = _tables(connection, mark)  # another process may have been quicker
     if found != list(STATEMENTS):
         if found:
             connection.execute("ROLLBACK")
@@ -121,15 +129,17 @@ def _ensure_tables(connection: sqlite3.Connection) -> None:
         for statement in STATEMENTS:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA application_id = {mark}")
     connection.execute("COMMIT")
 
 
-def _tables(connection: sqlite3.Connection) -> list[str]:
+def _tables(connection: sqlite3.Connection, mark: int) -> list[str]:
     """The statements that made the tables; empty for a new file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
     rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
     found = [str(sql) for (sql,) in rows]
-    return found if version == VERSION or not found else ["another version"]
+    return found if (version, owner) == (VERSION, mark) or not found else ["another version"]
 
 
 def _another_version() -> sqlite3.DatabaseError:

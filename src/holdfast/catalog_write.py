@@ -114,7 +114,7 @@ def take_out(db: sqlite3.Connection, run_id: str) -> None:
 def stored(db: sqlite3.Connection, run: int) -> Selected:
     """The run in row `run`. Raises Corrupt if it is not what was put in."""
     found = db.execute(_STORED, (run,)).fetchone()
-    if found is None or checksum(*found[:4]) != found[4]:
+    if found is None or type(found[3]) is not bytes or checksum(*found[:4]) != found[4]:
         raise Corrupt("the catalog is damaged: a state fails its checksum")
     run_id, generation, _, packed, _, name, crashed = found
     return Selected(run_id, generation, unpack_state(packed), name, bool(crashed))

@@ -47,8 +47,9 @@ def compile_order(text: str | Sequence[str], known_fields: Collection[str]) -> C
 
     Runs that lack the value come last either way. Raises QueryError.
     """
-    joined = text if isinstance(text, str) else ", ".join(text)
-    compiler = _Compiler(_source(joined), known_fields, "o")
+    if isinstance(text, (list, tuple)) and all(isinstance(term, str) for term in text):
+        text = ", ".join(text)
+    compiler = _Compiler(_source(text), known_fields, "o")
     tree = compiler.source.parse()
     terms = tree.elts if isinstance(tree, ast.Tuple) else [tree]
     return Compiled(", ".join(compiler.order(term) for term in terms), compiler.params.values)
@@ -116,15 +117,17 @@ class _Compiler:
                 raise self.source.error("nothing is in an empty list", right)
             return sql.is_among(self._plain(left), members, negated=negated)
         parts = name_parts(right) or [""]
-        is_value = parts[0] not in KEYED or resolve(parts, self._known)
-        if not is_value and is_group(".".join(parts), self._known):
-            return f"{'NOT ' if negated else ''}{self._has_key(parts, left)}"
-        return sql.contains(self._plain(right), self._plain(left), negated=negated)
+        if parts[0] not in KEYED or not is_group(".".join(parts), self._known):
+            return sql.contains(self._plain(right), self._plain(left), negated=negated)
+        found = self._has_key(parts, left)
+        if resolve(parts, self._known):  # a group in one run may be a text in another
+            found = f"({found} OR {sql.contains(self._plain(right), self._plain(left))})"
+        return f"{'NOT ' if negated else ''}{found}"
 
     def _has_key(self, parts: list[str], key: ast.expr) -> str:
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
             raise self.source.error(f"a key of {'.'.join(parts)} is text in quotes", key)
-        return sql.has_name(".".join([*parts, key.value]), self.params)
+        return sql.has_name(".".join([*parts, self._text(key.value, key)]), self.params)
 
     def _method(self, node: ast.Call) -> str:
         if not (isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS):
@@ -168,16 +171,19 @@ class _Compiler:
     def _literal(self, node: ast.Constant) -> Value:
         value = node.value
         if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise self.source.error("half of a surrogate pair is not text", node) from None
-            return Value(None, self.params.add(value), is_constant=True)
+            return Value(None, self.params.add(self._text(value, node)), is_constant=True)
         if isinstance(value, (int, float)):
             return Value(self.params.add(number(value)), None, is_constant=True)
         if value is None:
             raise self.source.error("ask `is None` or `is not None`", node)
         raise self.source.error(_refusal(node), node)
+
+    def _text(self, text: str, node: ast.expr) -> str:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise self.source.error("half of a surrogate pair is not text", node) from None
+        return text
 
     def _constant(self, node: ast.expr) -> Value:
         value = self._plain(node)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -45,6 +46,13 @@ class Field:
     is_time: bool = False
 
 
+# A run whose writer is gone, or one that `recover` has closed for that reason.
+_CRASHED = (
+    "(r.crashed OR r.status = 'Failed'"
+    " AND (SELECT error_type FROM about WHERE run = r.id) IS 'Crashed')"
+)
+
+
 def _fixed() -> dict[str, Field]:
     fields = [
         Field("run_id", text="r.run_id"),
@@ -52,8 +60,8 @@ def _fixed() -> dict[str, Field]:
         Field("experiment_id", text="r.experiment_id"),
         Field("name", text="r.name"),
         Field("status", text="r.status"),
-        Field("state", text="iif(r.crashed, 'Crashed', r.status)"),
-        Field("crashed", num="r.crashed"),
+        Field("state", text=f"iif({_CRASHED}, 'Crashed', r.status)"),
+        Field("crashed", num=_CRASHED),
         Field("deleted", num="r.deleted"),
         Field("created_at", num="r.created_at", is_time=True),
         Field("started_at", num="r.started_at", is_time=True),
@@ -160,7 +168,16 @@ def nearest(parts: list[str], known: Collection[str]) -> str | None:
 def spell(name: str) -> str:
     """`name` as a query must write it: `metrics["train/loss"]` where dots would not do."""
     section, _, rest = name.partition(".")
-    if all(part.isidentifier() and not keyword.iskeyword(part) for part in rest.split(".")):
+    if all(map(_is_plain, rest.split("."))):
         return name
     quoted = rest.replace("\\", "\\\\").replace('"', '\\"')
     return f'{section}["{quoted}"]' if rest else name
+
+
+def _is_plain(part: str) -> bool:
+    """True if the parser gives `part` back as it is: it brings `µ` and `ﬁ` into another form."""
+    return (
+        part.isidentifier()
+        and not keyword.iskeyword(part)
+        and unicodedata.is_normalized("NFKC", part)
+    )

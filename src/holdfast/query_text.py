@@ -15,6 +15,7 @@ from holdfast.errors import QueryError
 
 MAX_LENGTH = 4000  # characters
 MAX_DEPTH = 24  # operators inside operators; what the parser of SQLite takes, with room to spare
+MAX_CONDITIONS = 500  # joined by and, or, or a chain: SQLite nests each of them in the next
 _WINDOW = 88  # characters of a long expression that an error shows
 _HINTS = {
     "=": "compare with ==",
@@ -44,6 +45,7 @@ class Source:
         except (ValueError, RecursionError, MemoryError) as error:
             raise self.error_at(f"not an expression: {error}", 0) from None
         self._check_depth(tree)
+        self._check_conditions(tree)
         return tree
 
     def _grammar(self, error: SyntaxError) -> QueryError:
@@ -90,14 +92,18 @@ class Source:
             if depth > MAX_DEPTH:
                 message = f"the expression is nested more than {MAX_DEPTH} operators deep"
                 raise self.error(f"{message}: write it as several", level[0])
-            # The dots of a long name are not operators.
-            level = [
-                child
-                for node in level
-                if not isinstance(node, (ast.Attribute, ast.Subscript))
-                for child in ast.iter_child_nodes(node)
-                if isinstance(child, ast.expr)
-            ]
+            level = [child for node in level for child in _operands(node)]
+
+    def _check_conditions(self, tree: ast.expr) -> None:
+        count = 0
+        for node in ast.walk(tree):
+            if isinstance(node, ast.BoolOp):
+                count += len(node.values)
+            elif isinstance(node, ast.Compare):
+                count += len(node.ops) - 1
+        if count > MAX_CONDITIONS:
+            message = f"the expression joins {count} conditions and the limit is {MAX_CONDITIONS}"
+            raise self.error_at(f"{message}: use `in (1, 2, 3)`, or write it as several", 0)
 
     def error(self, message: str, node: ast.AST) -> QueryError:
         """A QueryError whose caret stands under `node`."""
@@ -126,3 +132,9 @@ class Source:
     def _characters(self, offset: int) -> int:
         """The column of a parser's offset, which counts bytes of UTF-8 and knows no indent."""
         return self._indent + len(self._bytes[:offset].decode("utf-8", "ignore"))
+
+
+def _operands(node: ast.AST) -> list[ast.AST]:
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value  # the dots of a long name are not operators
+    return [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
