@@ -349,3 +349,37 @@ def test_a_prefix_or_an_ending_finds_a_run(store: Store) -> None:
     other.finish()
     with pytest.raises(RunNotFound, match="could be any of 2"):
         store.run(run.id[:4])
+
+
+def test_a_blob_of_another_size_is_healed_by_storing_its_bytes_again(store: Store) -> None:
+    with store.start_run("heal") as run:
+        info = run.log_artifact(b"the weights", key="model")
+        store.repository.backend.put(f"blobs/sha256/{info.digest.hex[:2]}/{info.digest.hex}", b"")
+        assert [finding.code for finding in store.verify()] == ["digest_mismatch"]
+        run.log_artifact(b"the weights", key="again")
+    assert store.read_artifact(run.id, "model") == b"the weights"
+    assert store.verify() == []
+
+
+def test_verify_reads_what_nothing_refers_to_and_holds_recipes_against_the_bytes(
+    store: Store,
+) -> None:
+    from holdfast import blobs
+    from holdfast.format import layout, recipe
+    from holdfast.format.recipe import CHUNK_BYTES
+
+    backend = store.repository.backend
+    digest, _ = blobs.put_bytes(backend, b"nobody's")
+    backend.put(layout.blob(digest), b"nobody'z")
+    [finding] = store.verify()
+    assert (finding.code, finding.affects) == ("digest_mismatch", "no run")
+    backend.put(layout.blob(digest), b"nobody's")
+    data = bytes(CHUNK_BYTES + 1)
+    with store.start_run("x") as run:
+        whole = run.log_artifact(data, key="k").digest
+    [stat] = backend.walk("recipes/")
+    wrong = recipe.plain(whole, len(data), [bytes(32), bytes(32)])
+    backend.put(stat.name, recipe.encode(wrong))
+    [finding] = store.verify()
+    assert "recipe" in finding.message
+    assert finding.affects == f"run {run.id}, artifact k"

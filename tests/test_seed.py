@@ -165,3 +165,11 @@ def test_entrenars_storage_keeps_what_others_lose(store: Store) -> None:
         storage.log_metric("no-run", "loss", 0, 1.0)
     with pytest.raises(ExperimentNotFound):
         storage.create_run("no-experiment")
+
+
+def test_export_leaves_out_no_point_of_a_run_that_was_never_added() -> None:
+    store = holdfast.ExperimentStore()
+    store.add_metric(MetricRecord("unknown", "loss", 1, 0.5))
+    out = io.StringIO()
+    store.export_json(out)
+    assert out.getvalue().startswith('{"metric":{"run_id":"unknown"')

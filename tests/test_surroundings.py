@@ -92,9 +92,9 @@ def test_silence_of_another_machine_counts_only_after_a_while() -> None:
 
     there = {"host": "elsewhere", "pid": 1, "started": "1", "space": ""}
     second = 1_000_000_000
-    assert not liveness.is_dead(there, time.time_ns() - 60 * second)
-    assert liveness.is_dead(there, time.time_ns() - 200 * second)
-    assert liveness.is_dead(there, None)
+    assert not liveness.is_dead(there, lambda: time.time_ns() - 60 * second)
+    assert liveness.is_dead(there, lambda: time.time_ns() - 200 * second)
+    assert liveness.is_dead(there, lambda: None)
 
 
 def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from holdfast.backend.base import Backend
+from holdfast.backend.base import Backend, Staged
 from holdfast.digest import Digest
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import CHUNK_BYTES
@@ -46,12 +46,20 @@ def put(backend: Backend, pieces: Iterable[bytes | memoryview]) -> tuple[Digest,
             size += len(piece)
             staged.write(piece)
         digest = Digest(sha.hexdigest())
-        staged.commit(layout.blob(digest))
+        _publish(backend, staged, layout.blob(digest), size)
     finally:
         staged.abort()
     if len(ids) > 1:
         _put_recipe(backend, digest, size, ids)
     return digest, size
+
+
+def _publish(backend: Backend, staged: Staged, name: str, size: int) -> None:
+    """Give the bytes their name. A stored blob of another size is damaged, and these are its bytes: they
+    take its place. (That a blob of the same size is whole, `verify` says; reading it here would make
+    storing the same bytes again as dear as reading them.)"""
+    if not staged.commit(name) and backend.stat(name).size_bytes != size:
+        staged.replace(name)
 
 
 def _put_recipe(backend: Backend, digest: Digest, size: int, ids: list[bytes]) -> None:

@@ -149,14 +149,13 @@ class SeedMethods:
         artifact."""
         for experiment in runs.experiments(self.repository):
             _line(out, "experiment", experiment)
-        known = list(self._run_records())
-        for run in known:
+        for run in self._run_records():
             _line(out, "run", run)
-        for run in known:
-            for key in runs.points(self.repository, run.run_id).keys():
-                for metric in self.get_metrics_for_run(run.run_id, key):
+        for run_id in self.repository.backend.folders(layout.RUNS):  # also of runs never added
+            for key in runs.points(self.repository, run_id).keys():
+                for metric in self.get_metrics_for_run(run_id, key):
                     _line(out, "metric", metric)
-            for artifact in self.get_artifacts_for_run(run.run_id):
+            for artifact in self.get_artifacts_for_run(run_id):
                 _line(out, "artifact", artifact)
 
 

@@ -6,6 +6,7 @@ Each method is a door to an operation; what it does is written there.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import warnings
 import weakref
@@ -32,8 +33,10 @@ from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
-    from holdfast.catalog import Catalog
+    from holdfast.catalog import Catalog, Selected
     from holdfast.series import Series
+
+_MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
 class ExperimentStore(SeedMethods):
@@ -158,7 +161,7 @@ class ExperimentStore(SeedMethods):
         a field, with `-` in front for descending. Raises QueryError, which points at the mistake. A
         damaged run never hides the others: it is reported as a warning.
         """
-        found = self._catalog().select(where, order_by, limit, deleted)
+        found = self._select(where, order_by, limit, deleted)
         return [
             RunSummary.from_state(
                 state, run_id=run_id, generation=generation, experiment_name=name, crashed=crashed
@@ -274,6 +277,15 @@ class ExperimentStore(SeedMethods):
             self._experiments.add(experiment_id)
         return experiment_id
 
+    def _select(self, *question: Any) -> list[Selected]:
+        """What the catalog answers; one that had to be emptied is filled and asked again."""
+        from holdfast.catalog import CatalogReset
+
+        for _ in range(_MOST_RESETS):
+            with contextlib.suppress(CatalogReset):
+                return self._catalog().select(*question)
+        return self._catalog().select(*question)
+
     def _catalog(self) -> Catalog:
         """The catalog, brought up to date."""
         from holdfast.catalog import Catalog
@@ -282,7 +294,7 @@ class ExperimentStore(SeedMethods):
         if self._index is None:
             self._index = Catalog.open(self.store_id, memory=self._in_memory)
         for problem in refresh(self.repository, self._index):
-            warnings.warn(f"{problem.message} (left out of the list)", stacklevel=3)
+            warnings.warn(f"{problem.message} (left out of the list)", stacklevel=4)
         return self._index
 
     def _address(self, address: str, key: str | None) -> Mapping[str, Any]:

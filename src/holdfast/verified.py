@@ -91,6 +91,24 @@ def load_recipe(backend: Backend, digest: Digest) -> Recipe | None:
     return None
 
 
+def check_blob(backend: Backend, digest: Digest, size_bytes: int | None = None) -> None:
+    """Read a whole blob against its sha256, and against the piece ids of its recipe if it has one."""
+    made_of = load_recipe(backend, digest)
+    pieces = [p for p in made_of.pieces if p.blob == digest] if made_of else []
+    found = {}
+    start = 0
+    for data in stream_blob(backend, digest, size_bytes):
+        found[start] = blake3(data).digest()
+        start += len(data)
+    wrong = next((p for p in pieces if found.get(p.offset) != p.id), None)
+    if wrong is not None and made_of is not None:
+        raise Corrupt(
+            f"the recipe of {digest} is damaged: its piece at byte {wrong.offset} has another id than "
+            "the bytes that are stored; remove the recipe, it is written again with the artifact",
+            place=layout.recipes(digest),
+        )
+
+
 class VerifiedFile(io.RawIOBase):
     """A seekable, read-only artifact; each piece is checked before a byte of it is handed out."""
 

@@ -48,6 +48,9 @@ class Staged(Protocol):
     def commit(self, name: str) -> bool:
         """Publish under `name`, durable; False if the name was taken already (nothing changes)."""
 
+    def replace(self, name: str) -> None:
+        """Publish under `name`, durable, in place of what is there; only ever to heal a damaged file."""
+
     def abort(self) -> None:
         """Forget the bytes; harmless after commit."""
 

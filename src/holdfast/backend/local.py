@@ -76,7 +76,7 @@ class LocalBackend:
         staged = self._stage(os.path.dirname(path))
         try:
             staged.write(data)
-            staged.replace(path)
+            staged.rename(path)
         finally:
             staged.abort()
 
@@ -100,10 +100,16 @@ class LocalBackend:
             os.unlink(self._path(name))
 
     def append(self, name: str, header: bytes) -> LocalAppender:
-        self.create(name, header)
-        with _mapped(name):
-            fd = os.open(self._path(name), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        return LocalAppender(name, fd)
+        """The header appears with the name, in one step, and is durable with the first `sync`."""
+        path = self._path(name)
+        staged = self._stage(os.path.dirname(path))
+        try:
+            staged.write(header)
+            if not staged.link(path):
+                raise NameExists(f"{name} is taken already", name=name)
+            return LocalAppender(name, path, staged.take())
+        finally:
+            staged.abort()
 
     def _path(self, name: str) -> str:
         return os.path.join(self.root, *name.split("/")) if name else self.root
@@ -152,7 +158,7 @@ class LocalStaged:
             self._fd = self._open(directory)
 
     def _open(self, directory: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND
         try:
             return os.open(self._temporary, flags, 0o666)
         except FileNotFoundError:  # the directory went away behind our back
@@ -171,16 +177,36 @@ class LocalStaged:
         self._backend.ensure(os.path.dirname(path))
         with _mapped(name):
             os.fsync(self._fd)
+            if not self.link(path):
+                return False
+            sync_directory(os.path.dirname(path))
+        return True
+
+    def link(self, path: str) -> bool:
+        """Give the bytes their name, without waiting for the disk; False if it is taken."""
+        with _mapped(path):
             try:
                 os.link(self._temporary, path)
             except FileExistsError:
                 return False
-            # The temporary name goes first, so that one directory fsync covers both.
-            os.unlink(self._temporary)
-            sync_directory(os.path.dirname(path))
+            os.unlink(self._temporary)  # before the directory's fsync, which then covers both
         return True
 
-    def replace(self, path: str) -> None:
+    def take(self) -> int:
+        """The descriptor, which is the caller's from now on."""
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def replace(self, name: str) -> None:
+        path = self._backend._path(name)
+        with _mapped(name):
+            os.fsync(self._fd)
+        self.rename(path)
+        with _mapped(name):
+            sync_directory(os.path.dirname(path))
+
+    def rename(self, path: str) -> None:
+        """`replace` without waiting for the disk."""
         with _mapped(path):
             os.replace(self._temporary, path)
 
@@ -195,14 +221,19 @@ class LocalStaged:
 class LocalAppender:
     """An open spool; `write` is `os.write` on its descriptor and nothing else."""
 
-    def __init__(self, name: str, fd: int) -> None:
+    def __init__(self, name: str, path: str, fd: int) -> None:
         self.name = name
+        self._path = path
         self._fd = fd
+        self._named = False  # does its name survive a power cut?
         self.write: Callable[[bytes], int] = partial(os.write, fd)
 
     def sync(self) -> None:
         with _mapped(self.name):
             _datasync(self._fd)
+            if not self._named:
+                sync_directory(os.path.dirname(self._path))
+                self._named = True
 
     def cut(self, size_bytes: int) -> None:
         with _mapped(self.name):

@@ -94,6 +94,9 @@ class _Staged:
             return False
         return True
 
+    def replace(self, name: str) -> None:
+        self._backend.put(name, bytes(self._data))
+
     def abort(self) -> None:
         self._data.clear()
 

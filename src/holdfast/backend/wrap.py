@@ -83,6 +83,10 @@ class _WatchedStaged:
         self._watch("stage.commit", name)
         return self._inner.commit(name)
 
+    def replace(self, name: str) -> None:
+        self._watch("stage.replace", name)
+        self._inner.replace(name)
+
     def abort(self) -> None:
         self._inner.abort()
 

@@ -124,7 +124,7 @@ def _fetch_file(repository: Repository, digest: Digest, target: Path, overwrite:
         if target.is_file() and _digest_of(target) == digest:
             return target
         raise Exists(
-            f"{target} is there and different: pass overwrite=True (--overwrite) to replace it",
+            f"{target} is there and different: overwrite (overwrite=True, --overwrite) replaces it",
             path=str(target),
         )
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from holdfast.errors import Corrupt, NameExists, UnsupportedFormat
 from holdfast.format import layout, spool
 from holdfast.format import salvage as salvaging
 from holdfast.format.manifest import State
-from holdfast.ops.runs import newest_beat, orphan_spools
+from holdfast.ops.runs import beat_of, newest_beat, orphan_spools
 from holdfast.ops.seal import seal
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
@@ -55,14 +56,15 @@ def recover_run(repository: Repository, run_id: str, *, salvage: bool = False) -
     left = orphan_spools(repository, run_id, scan)
     chain = repository.manifest(run_id)
     base = chain.load()
-    crashed = _crashed(base.state, newest_beat(repository, run_id))
+    crashed = _crashed(base.state, beat_of(repository, run_id))
     if not left and not crashed:
         return None
     before = _points(base.state)
+    ended = _last_sign(left, newest_beat(repository, run_id)) if crashed else 0
     lost = sum(_quarantine(repository, live) for live in left if live.scan.lost_bytes)
 
     def also(state: State) -> State:
-        return _crash(state) if crashed and _running(state) else {}
+        return _crash(state, ended) if crashed and _running(state) else {}
 
     names = [live.name for live in left]
     after = seal(repository, run_id, names, base=base, also=also, scan=scan)
@@ -85,17 +87,23 @@ def _running(state: State) -> bool:
     return state.get("run", {}).get("status") == RunStatus.RUNNING.value
 
 
-def _crashed(state: State, beat: int | None) -> bool:
+def _crashed(state: State, beat: Callable[[], int | None]) -> bool:
     writer = state.get("writer")
     return bool(writer) and _running(state) and liveness.is_dead(writer, beat)
 
 
-def _crash(state: State) -> State:
+def _last_sign(left: list[LiveSpool], beat: int | None) -> int:
+    """When the writer was last heard of, in ns since 1970: by its heartbeat or its last points."""
+    tables = [table for live in left for table in live.scan.tables]
+    return max([beat or 0, *(int(table.rows["time"].max()) for table in tables)]) or time.time_ns()
+
+
+def _crash(state: State, ended: int) -> State:
     message = f"{process.describe(state['writer'])} ended without finishing the run"
     return {
         "run": {
             "status": RunStatus.FAILED.value,
-            "ended_at": time.time_ns(),
+            "ended_at": ended,
             "error": {"type": "Crashed", "message": message},
         },
         "writer": {"closed": True},

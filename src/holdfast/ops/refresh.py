@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from holdfast import liveness
 from holdfast.catalog import Catalog, CatalogRow
@@ -90,5 +91,5 @@ def _crashed(catalog: Catalog, now: Heads) -> list[str]:
     return [
         run_id
         for run_id, _, state, _, _ in catalog.select("status == 'Running'", None, None)
-        if liveness.is_dead(state.get("writer"), now.beats.get(run_id))
+        if liveness.is_dead(state.get("writer"), partial(now.beats.get, run_id))
     ]

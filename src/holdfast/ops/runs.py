@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from holdfast import liveness, process
@@ -172,7 +173,7 @@ def _refuse_busy(repository: Repository, run_id: str, state: State) -> None:
     writer = state.get("writer", {})
     if state["run"].get("status") != RunStatus.RUNNING.value or writer.get("closed"):
         return
-    if writer and not liveness.is_dead(writer, newest_beat(repository, run_id)):
+    if writer and not liveness.is_dead(writer, beat_of(repository, run_id)):
         raise RunBusy(
             f"run {run_id} is being written by {process.describe(writer)}: finish it there first",
             run_id=run_id,
@@ -188,6 +189,11 @@ def newest_beat(repository: Repository, run_id: str) -> int | None:
     return max(beats, default=None)
 
 
+def beat_of(repository: Repository, run_id: str) -> Callable[[], int | None]:
+    """`newest_beat` of a run, listed when it is first needed."""
+    return lru_cache(maxsize=1)(lambda: newest_beat(repository, run_id))
+
+
 def orphans(repository: Repository, run_id: str) -> list[str]:
     """The names of the spools of a run whose writing process is gone."""
     return [live.name for live in orphan_spools(repository, run_id, spool.scan)]
@@ -197,7 +203,7 @@ def orphan_spools(
     repository: Repository, run_id: str, scan: Callable[..., spool.Scan]
 ) -> list[LiveSpool]:
     """The spools of a run whose writing process is gone, as `scan` reads them."""
-    beat = newest_beat(repository, run_id)
+    beat = beat_of(repository, run_id)
     found = live_spools(repository.backend, run_id, scan)
     return [live for live in found if liveness.is_dead(live.about.get("identity"), beat)]
 
@@ -252,7 +258,7 @@ def summary(repository: Repository, run_id: str) -> RunSummary:
     experiment_id = state["run"]["experiment_id"]
     known = experiment_of(repository.experiment(experiment_id).load().state)
     running = state["run"].get("status") == RunStatus.RUNNING.value
-    crashed = running and liveness.is_dead(state.get("writer"), newest_beat(repository, run_id))
+    crashed = running and liveness.is_dead(state.get("writer"), beat_of(repository, run_id))
     return RunSummary.from_state(
         state,
         run_id=run_id,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from holdfast.ops.artifacts import directory_entries
 from holdfast.repository import Repository
 from holdfast.series import RunPoints
 
+Seen = dict[str, "Finding | None"]  # the blobs that were read, by hex digest
 Progress = Callable[[int, int], None]  # (checked, all)
 
 
@@ -31,17 +32,20 @@ class Finding:
 def verify(
     repository: Repository, run_id: str | None = None, progress: Progress | None = None
 ) -> list[Finding]:
-    """Check every byte of one run, or of every experiment and run in the store."""
+    """Check every byte of one run; or of every experiment and run in the store, and of every blob,
+    also of those that nothing refers to."""
     findings: list[Finding] = []
     runs = [run_id] if run_id else repository.backend.folders(layout.RUNS)
     if run_id is None:
         for name in repository.backend.folders(layout.EXPERIMENTS):
             _try(findings, f"experiment {name}", repository.experiment(name).check)
-    seen: set[str] = set()
+    seen: Seen = {}
     for number, name in enumerate(runs):
         if progress:
             progress(number, len(runs))
         findings += _verify_run(repository, name, seen)
+    if run_id is None:
+        findings += _verify_others(repository, seen)
     if progress:
         progress(len(runs), len(runs))
     return findings
@@ -56,7 +60,7 @@ def _try(findings: list[Finding], affects: str, check: Callable[[], Any]) -> Any
         return None
 
 
-def _verify_run(repository: Repository, run_id: str, seen: set[str]) -> list[Finding]:
+def _verify_run(repository: Repository, run_id: str, seen: Seen) -> list[Finding]:
     findings: list[Finding] = []
     affects = f"run {run_id}"
     _try(findings, affects, repository.manifest(run_id).check)
@@ -72,11 +76,18 @@ def _verify_run(repository: Repository, run_id: str, seen: set[str]) -> list[Fin
         for key in points.keys():
             _try(findings, f"{affects}, metric {key}", partial(points.series, key))
     for key, about in state.get("artifacts", {}).items():
-        if about["kind"] != "record" and about["digest"] not in seen:
-            broken = list(_verify_artifact(repository, about, f"{affects}, artifact {key}"))
-            findings += broken
-            if not broken:
-                seen.add(about["digest"])
+        if about["kind"] != "record":
+            findings += _verify_artifact(repository, about, f"{affects}, artifact {key}", seen)
+    return findings
+
+
+def _verify_others(repository: Repository, seen: Seen) -> list[Finding]:
+    """The blobs that no run refers to: what is stored later may come to rest on them."""
+    findings: list[Finding] = []
+    for stat in repository.backend.walk(layout.BLOBS):
+        name = stat.name.rpartition("/")[2]
+        if name not in seen:
+            _once(repository, Digest(name), None, "no run", findings, seen)
     return findings
 
 
@@ -85,26 +96,39 @@ def _read_segment(repository: Repository, place: str, digest: Digest, size_bytes
 
 
 def _verify_artifact(
-    repository: Repository, about: dict[str, Any], affects: str
-) -> Iterator[Finding]:
+    repository: Repository, about: dict[str, Any], affects: str, seen: Seen
+) -> list[Finding]:
     findings: list[Finding] = []
     digest = Digest.parse(about["digest"])
-    if about["kind"] == "directory":
+    size = about["size_bytes"] if about["kind"] != "directory" else None
+    _once(repository, digest, size, affects, findings, seen)
+    if about["kind"] == "directory" and not findings:
         entries = _try(findings, affects, lambda: directory_entries(repository, digest)) or ()
         for entry in entries:
             if entry.digest is not None:
-                piece = Digest.from_raw(entry.digest)
-                place = f"{affects}, file {entry.path}"
-                _try(findings, place, partial(_read, repository, piece, entry.size_bytes))
-    else:
-        _try(findings, affects, lambda: _read(repository, digest, about["size_bytes"]))
-    yield from findings
+                piece, place = Digest.from_raw(entry.digest), f"{affects}, file {entry.path}"
+                _once(repository, piece, entry.size_bytes, place, findings, seen)
+    return findings
+
+
+def _once(
+    repository: Repository,
+    digest: Digest,
+    size: int | None,
+    affects: str,
+    findings: list[Finding],
+    seen: Seen,
+) -> None:
+    """Read a blob, once; what is wrong with it is told for each that needs it."""
+    if digest.hex not in seen:
+        found: list[Finding] = []
+        _try(found, affects, partial(_read, repository, digest, size))
+        seen[digest.hex] = found[0] if found else None
+    damage = seen[digest.hex]
+    if damage:
+        findings.append(replace(damage, affects=affects))
 
 
 def _read(repository: Repository, digest: Digest, size_bytes: int | None) -> None:
-    def read() -> None:
-        for _ in verified.stream_blob(repository.backend, digest, size_bytes):
-            pass
-        verified.load_recipe(repository.backend, digest)
-
-    verified.again(read)
+    """Read a blob, and hold its recipe, if it has one, against the same bytes."""
+    verified.again(lambda: verified.check_blob(repository.backend, digest, size_bytes))

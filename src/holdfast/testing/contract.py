@@ -102,6 +102,15 @@ class BackendContract:
         staged.abort()
         assert backend.get("blobs/x") == b"first"
 
+    def test_a_stage_may_replace_a_damaged_file(self, backend: Backend) -> None:
+        backend.create("blobs/x", b"damaged")
+        staged = backend.stage()
+        staged.write(b"whole")
+        staged.replace("blobs/x")
+        staged.abort()
+        assert [(stat.name, stat.size_bytes) for stat in backend.walk("")] == [("blobs/x", 5)]
+        assert backend.get("blobs/x") == b"whole"
+
     def test_an_aborted_stage_leaves_nothing(self, backend: Backend) -> None:
         staged = backend.stage()
         staged.write(b"half")
