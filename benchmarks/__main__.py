@@ -49,7 +49,8 @@ def log(place: Path) -> None:
             home = place / f"{name.replace(' ', '-')}-{turn}"
             home.mkdir()
             try:
-                found.setdefault(name, []).append(_log_with(peer, home, data, share))
+                measured = _log_with(peer, home, data, share)
+                found.setdefault(name, []).append(measured)
             except ImportError as error:
                 missing.append(name)
                 print(f"not installed: {name} ({error.name})", file=sys.stderr)

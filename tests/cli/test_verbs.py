@@ -169,7 +169,7 @@ def test_put_get_and_cat(capsys: Out, run_id: str, tmp_path: Path) -> None:
     assert ok_json(capsys, "get", about["digest"], "-o", "named")["path"] == "named"
     (tmp_path / "named").write_bytes(b"other")
     code, _, err = call(capsys, "get", about["digest"], "-o", "named")
-    assert code == 2
+    assert code == 6
     assert "--overwrite" in err
     ok(capsys, "get", about["digest"], "-o", "named", "--overwrite")
     assert (tmp_path / "named").read_bytes() == b"a plot"
@@ -225,7 +225,7 @@ def test_export_is_the_seed_schema(capsys: Out, run_id: str, tmp_path: Path) -> 
     ok(capsys, "export", "-o", "out.jsonl")
     assert (tmp_path / "out.jsonl").read_text().count("\n") == len(lines)
     code, _, err = call(capsys, "export", "-o", "out.jsonl")
-    assert (code, err) == (5, "holdfast: out.jsonl: File exists\n")
+    assert (code, err) == (6, "holdfast: out.jsonl: File exists\n")
 
 
 def test_log_takes_json_lines_from_any_language(capsys: Out) -> None:
@@ -236,6 +236,7 @@ def test_log_takes_json_lines_from_any_language(capsys: Out) -> None:
 """
     words = ("log", "-e", "shell", "--name", "n", "--config", '{"lr": 1}', "-t", "a=1", "-t", "b")
     run_id = ok(capsys, *words, stdin=lines).strip()
+    assert call(capsys, "log", "-e", "x", "-s", "slip", stdin=b"")[0] == 5
     found = ok_json(capsys, "metrics", run_id)
     assert found["loss"]["steps"] == [1, 2, 3]
     assert found["loss"]["values"] == [0.5, "NaN", "-Infinity"]
@@ -290,6 +291,8 @@ MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
     (("runs", "--limt", "3"), 2, "--limit"),
     (("runs", "-n", "x"), 2, "'x' is not a valid integer"),
     (("show",), 2, "missing argument 'RUN'"),
+    (("--store", "lab", "runs"), 2, "options come behind the verb"),
+    (("runs", "exq"), 3, "there is no experiment 'exq': did you mean exp?"),
     (("show", "nope"), 3, "there is no run 'nope'"),
     (("metrics", "RUN", "lss"), 3, "has no metric 'lss'"),
     (("get", "RUN", "nope"), 3, "it has model.bin"),
@@ -370,7 +373,7 @@ def test_ctrl_c_cancels_the_run_and_exits_130(tmp_path: Path) -> None:
     import signal
 
     with subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "log", "-e", "x", "-s", "lab"],
+        [sys.executable, "-m", "holdfast.cli", "log", "-e", "x"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdin
@@ -379,7 +382,7 @@ def test_ctrl_c_cancels_the_run_and_exits_130(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert (process.returncode, err) == (130, b"holdfast: stopped\n")
-    with holdfast.open("lab") as store:
+    with holdfast.open("holdfast") as store:
         assert store.run(run_id).status is holdfast.RunStatus.CANCELLED
 
 

@@ -130,4 +130,6 @@ def _usage(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".")
     message = message[:1].lower() + message[1:]
     where = error.ctx.command_path if error.ctx else "holdfast"
+    if where == "holdfast" and isinstance(error, click.NoSuchOption):
+        message += "; options come behind the verb"
     return message if "--help" in message else f"{message} (see {where} --help)"

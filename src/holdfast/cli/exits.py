@@ -9,7 +9,9 @@ import traceback
 from holdfast.errors import (
     BackendError,
     Corrupt,
+    Exists,
     HoldfastError,
+    InvalidState,
     NotAStore,
     NotFound,
     UnsupportedFormat,
@@ -21,6 +23,7 @@ USAGE = 2
 NOT_FOUND = 3
 DAMAGED = 4
 UNUSABLE = 5  # no store there, no access, no space, a newer format
+CONFLICT = 6
 INTERRUPTED = 130
 MEANINGS = {
     OK: "done",
@@ -29,6 +32,7 @@ MEANINGS = {
     NOT_FOUND: "a run, metric, artifact or file that was named is not there",
     DAMAGED: "stored bytes are damaged; the message names the file",
     UNUSABLE: "the store cannot be used: none there, no access, disk full, a newer format",
+    CONFLICT: "something is in the way: another process writes the run, another file is there",
     INTERRUPTED: "stopped by Ctrl-C",
 }
 
@@ -39,6 +43,8 @@ def code_of(error: HoldfastError | OSError) -> int:
         return NOT_FOUND
     if isinstance(error, Corrupt):
         return DAMAGED
+    if isinstance(error, (InvalidState, Exists, FileExistsError)):
+        return CONFLICT
     if isinstance(error, (NotAStore, UnsupportedFormat, BackendError, OSError)):
         return UNUSABLE
     return USAGE

@@ -51,9 +51,9 @@ def with_store(*, write: bool = False, create: bool = False) -> Callable[[Comman
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def opened(url: str, **arguments: Any) -> Any:
-            import holdfast
-
-            with _open(holdfast, url, write=write, create=create) as store:
+            # A store that was named and is not there is more likely a slip than a wish.
+            found = create and url == DEFAULT
+            with _open(url, write=write, create=found) as store:
                 return function(store, **arguments)
 
         return json_option(store_option(opened))  # type: ignore[return-value]
@@ -61,12 +61,17 @@ def with_store(*, write: bool = False, create: bool = False) -> Callable[[Comman
     return decorate
 
 
-def _open(holdfast: Any, url: str, *, write: bool, create: bool) -> ExperimentStore:
+def _open(url: str, *, write: bool, create: bool) -> ExperimentStore:
     import warnings
 
+    import holdfast
+
     warnings.showwarning = _warn  # type: ignore[assignment]
-    store: ExperimentStore = holdfast.open(url, create=create, read_only=not write)
-    return store
+    try:
+        return holdfast.open(url, create=create, read_only=not write)
+    except holdfast.errors.NotAStore as error:
+        hint = "" if "holdfast init" not in error.message else ", or name one with --store"
+        raise holdfast.errors.NotAStore(f"{error.message}{hint}", **error.details) from error
 
 
 def _warn(message: Warning | str, *rest: Any) -> None:

@@ -19,3 +19,7 @@ def command(url: str, as_json: bool) -> None:
             session.say_json({"url": store.url, "store_id": store.store_id})
         else:
             click.echo(f"store {store.url} is ready (id {store.store_id})")
+            if url != session.DEFAULT:
+                click.echo(
+                    f"use it with --store {url}, or once and for all: export HOLDFAST_STORE={url}"
+                )

@@ -45,6 +45,7 @@ def command(
       metrics["train/loss"].last   for a key with other characters
     """
     if experiment is not None:
+        _check_experiment(store, experiment)
         one = f"experiment == {experiment!r}"
         where = f"{one} and ({where})" if where and _checked(store, where) else one
     names = _names(columns) if columns else []
@@ -65,6 +66,18 @@ def command(
     click.echo(table([_head(name) for name in names], rows, whole=["run"]))
     if more:
         click.echo(f"… and more: --limit N or --all shows them (this is {limit})", err=True)
+
+
+def _check_experiment(store: ExperimentStore, name: str) -> None:
+    from difflib import get_close_matches
+
+    from holdfast.errors import ExperimentNotFound
+
+    names = [about.name for about in store.experiments()]
+    if name not in names:
+        near = get_close_matches(name, names, 1)
+        hint = f": did you mean {near[0]}?" if near else "; holdfast ls lists them"
+        raise ExperimentNotFound(f"there is no experiment {name!r}{hint}", name=name)
 
 
 def _checked(store: ExperimentStore, where: str) -> bool:

@@ -48,7 +48,8 @@ def _lines(run: RunSummary) -> Iterator[str]:
 def _error(run: RunSummary) -> str:
     if not run.error:
         return ""
-    return f": {run.error.get('type')}: {run.error.get('message')}"
+    parts = [run.error.get("type"), run.error.get("message")]
+    return "".join(f": {part}" for part in parts if part and part != run.state)
 
 
 def _pairs(title: str, pairs: list[tuple[str, object]]) -> Iterator[str]:
