@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from holdfast.cli.session import at_terminal
+from holdfast.cli.options import at_terminal
 from holdfast.cli.table import duration
 
 _QUIET_SECONDS = 1.0

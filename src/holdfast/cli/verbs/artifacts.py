@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import describe, session
+from holdfast.cli import describe, options
 from holdfast.cli.table import size, table
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@session.with_store()
+@options.with_store()
 def command(store: ExperimentStore, run: str, as_json: bool) -> None:
     """List the artifacts of RUN."""
     found = store.artifacts(run)
     if as_json:
-        session.say_json([describe.artifact_json(about) for about in found])
+        options.say_json([describe.artifact_json(about) for about in found])
     elif not found:
         click.echo("this run has no artifacts")
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import session
+from holdfast.cli import options
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("address", metavar="RUN|sha256:HEX")
 @click.argument("key", required=False)
-@session.with_store()
+@options.with_store()
 def command(store: ExperimentStore, address: str, key: str | None, as_json: bool) -> None:
     """Write an artifact to standard output, each piece verified before it is written.
 
@@ -30,7 +30,7 @@ def command(store: ExperimentStore, address: str, key: str | None, as_json: bool
             import base64
 
             data = file.read()
-            session.say_json({"size_bytes": len(data), "base64": base64.b64encode(data).decode()})
+            options.say_json({"size_bytes": len(data), "base64": base64.b64encode(data).decode()})
         else:
             shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
             sys.stdout.buffer.flush()

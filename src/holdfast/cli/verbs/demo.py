@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from holdfast.cli import exits, session
+from holdfast.cli import exits, options
 from holdfast.cli.plot import line_plot
 from holdfast.cli.table import table
 
@@ -16,7 +16,7 @@ DEFAULT = "holdfast-demo"  # $HOLDFAST_STORE may be somebody's real work
 @click.command()
 @click.option("--store", "-s", "url", default=DEFAULT, show_default=True, metavar="URL",
               help="Where to keep the runs.")  # fmt: skip
-@session.json_option
+@options.json_option
 def command(url: str, as_json: bool) -> int:
     """Train small models on 1,797 handwritten digits, log them, find the best one by a query, read
     its checkpoint back by its sha256, and evaluate it again.
@@ -28,7 +28,7 @@ def command(url: str, as_json: bool) -> int:
     lines: list[str] = []
     same = run_demo(url, lines.append if as_json else click.echo, line_plot, table)
     if as_json:
-        session.say_json({"store": url, "same_accuracy": same})
+        options.say_json({"store": url, "same_accuracy": same})
     elif same:
         shown = url if "://" in url else _short(Path(url))
         click.echo(f"\nLook around:\n  holdfast runs --store {shown}")

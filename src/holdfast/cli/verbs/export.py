@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import session
+from holdfast.cli import options
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--to", "-o", type=click.Path(dir_okay=False, allow_dash=True), default="-",
               help="The file to write; without it, standard output.")  # fmt: skip
-@session.with_store()
+@options.with_store()
 def command(store: ExperimentStore, to: str, as_json: bool) -> None:
     """Write every experiment, run, metric and artifact record as the seed schema's JSON, one a line.
 

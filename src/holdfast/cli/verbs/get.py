@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import session
+from holdfast.cli import options
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("key", required=False)
 @click.option("--to", "-o", default=".", show_default=True, help="The directory or name to write.")
 @click.option("--overwrite", is_flag=True, help="Replace different files that are in the way.")
-@session.with_store()
+@options.with_store()
 def command(
     store: ExperimentStore, address: str, key: str | None, to: str, overwrite: bool, as_json: bool
 ) -> None:
@@ -30,6 +30,6 @@ def command(
         raise click.UsageError(f"which artifact of {address}? It has {', '.join(keys) or 'none'}")
     path = store.get_artifact(address, key, to=to, overwrite=overwrite)
     if as_json:
-        session.say_json({"path": str(path)})
+        options.say_json({"path": str(path)})
     else:
         click.echo(path)

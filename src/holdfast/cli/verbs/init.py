@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli import session
+from holdfast.cli import options
 
 
 @click.command()
-@click.argument("url", required=False, default=session.DEFAULT)
-@session.json_option
+@click.argument("url", required=False, default=options.DEFAULT)
+@options.json_option
 def command(url: str, as_json: bool) -> None:
     """Make a new store at URL (default: ./holdfast). An existing store is left as it is."""
     import holdfast
 
     with holdfast.open(url) as store:
         if as_json:
-            session.say_json({"url": store.url, "store_id": store.store_id})
+            options.say_json({"url": store.url, "store_id": store.store_id})
         else:
             click.echo(f"store {store.url} is ready (id {store.store_id})")
-            if url != session.DEFAULT:
+            if url != options.DEFAULT:
                 click.echo(
                     f"use it with --store {url}, or once and for all: export HOLDFAST_STORE={url}"
                 )

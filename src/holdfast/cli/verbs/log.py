@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.cli import exits, lines, session
+from holdfast.cli import exits, lines, options
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore, Run
@@ -21,7 +21,7 @@ _TOLD = 10  # mistakes are told one by one up to here; then they are only counte
 @click.option("--name", help="A name for the new run.")
 @click.option("--config", metavar="JSON", help="The new run's config, or @FILE to read it from.")
 @click.option("--tag", "-t", "tags", multiple=True, metavar="KEY[=VALUE]", help="May be repeated.")
-@session.with_store(write=True, create=True)
+@options.with_store(write=True, create=True)
 def command(
     store: ExperimentStore,
     experiment: str | None,
@@ -60,7 +60,7 @@ def command(
             sys.stdout.flush()
         counts = _log_all(run)
     if as_json:
-        session.say_json({"run_id": run.id, **counts})
+        options.say_json({"run_id": run.id, **counts})
     elif counts["bad_lines"]:
         exits.complain(f"{counts['bad_lines']} of {counts['lines']} lines were left out")
     return exits.FINDINGS if counts["bad_lines"] else exits.OK

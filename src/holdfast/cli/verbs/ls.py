@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import describe, session
+from holdfast.cli import describe, options
 from holdfast.cli.table import table
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@session.with_store()
+@options.with_store()
 def command(store: ExperimentStore, as_json: bool) -> None:
     """List the experiments: how many runs each has, in which states, and when the last one began."""
     runs = defaultdict(list)
@@ -23,7 +23,7 @@ def command(store: ExperimentStore, as_json: bool) -> None:
         runs[run.experiment_id].append(run)
     experiments = store.experiments()
     if as_json:
-        session.say_json(
+        options.say_json(
             [
                 {
                     "experiment_id": about.experiment_id,

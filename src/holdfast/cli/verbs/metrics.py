@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import describe, session
+from holdfast.cli import describe, options
 from holdfast.cli.plot import line_plot, sparkline
 from holdfast.cli.table import number, table
 
@@ -26,7 +26,7 @@ LIMIT = 20
 @click.option("--csv", "as_csv", is_flag=True, help="Every point: key,step,timestamp,value.")
 @click.option("--limit", "-n", type=click.IntRange(0), default=LIMIT, show_default=True,
               help="The last N points in the table; 0 is all.")  # fmt: skip
-@session.with_store()
+@options.with_store()
 def command(
     store: ExperimentStore,
     run: str,
@@ -43,7 +43,7 @@ def command(
     if as_csv:
         _csv(series)
     elif as_json:
-        session.say_json({one.key: _json(one) for one in series})
+        options.say_json({one.key: _json(one) for one in series})
     elif not series:
         click.echo("nothing was logged to this run")
     elif plot:

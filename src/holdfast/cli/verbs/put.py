@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import describe, session
+from holdfast.cli import describe, options
 from holdfast.cli.table import size
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.argument("source")
 @click.argument("key", required=False)
-@session.with_store(write=True)
+@options.with_store(write=True)
 def command(store: ExperimentStore, run: str, source: str, key: str | None, as_json: bool) -> None:
     """Add SOURCE (a file, a directory, or - for standard input) to RUN as KEY.
 
@@ -30,6 +30,6 @@ def command(store: ExperimentStore, run: str, source: str, key: str | None, as_j
     name = key or Path(source).resolve().name
     about = store.add_artifact_file(run, sys.stdin.buffer if source == "-" else source, name)
     if as_json:
-        session.say_json(describe.artifact_json(about))
+        options.say_json(describe.artifact_json(about))
     else:
         click.echo(f"{about.key}  {size(about.size_bytes)}  {about.digest}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import exits, session
+from holdfast.cli import exits, options
 from holdfast.cli.table import table
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--salvage", is_flag=True, help="Keep what is whole of damaged spools as well.")
-@session.with_store(write=True)
+@options.with_store(write=True)
 def command(store: ExperimentStore, salvage: bool, as_json: bool) -> int:
     """Seal the points that crashed processes left behind, and mark their runs as crashed.
 
@@ -25,7 +25,7 @@ def command(store: ExperimentStore, salvage: bool, as_json: bool) -> int:
     found = store.recover(salvage=salvage)
     if as_json:
         names = ("run_id", "points", "marked_crashed", "lost_bytes", "problem")
-        session.say_json([{name: getattr(one, name) for name in names} for one in found])
+        options.say_json([{name: getattr(one, name) for name in names} for one in found])
     elif not found:
         click.echo("nothing to recover")
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.cli import describe, session
+from holdfast.cli import describe, options
 from holdfast.cli.table import duration, table
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _FIXED = ["run_id", "experiment", "name", "state", "started_at", "duration"]
 @click.option("--columns", "-c", metavar="FIELDS", help="What to show, with commas between.")
 @click.option("--limit", "-n", type=click.IntRange(0), default=LIMIT, show_default=True)
 @click.option("--all", "-a", "everything", is_flag=True, help="No limit, and deleted runs too.")
-@session.with_store()
+@options.with_store()
 def command(
     store: ExperimentStore,
     experiment: str | None,
@@ -56,7 +56,7 @@ def command(
     more = not everything and len(found) > limit
     found = found if everything else found[:limit]
     if as_json:
-        session.say_json([_json(run, names) for run in found])
+        options.say_json([_json(run, names) for run in found])
         return
     if not found:
         click.echo("no runs match" if where else "no runs yet")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import describe, session
+from holdfast.cli import describe, options
 from holdfast.cli.table import duration, size, table
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@session.with_store()
+@options.with_store()
 def command(store: ExperimentStore, run: str, as_json: bool) -> None:
     """Show everything about RUN: an id, or the begin or end of one."""
     about = store.run(run)
     if as_json:
-        session.say_json(describe.run_json(about))
+        options.say_json(describe.run_json(about))
     else:
         click.echo("\n".join(_lines(about)))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import exits, session
+from holdfast.cli import exits, options
 from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", required=False)
-@session.with_store()
+@options.with_store()
 def command(store: ExperimentStore, run: str | None, as_json: bool) -> int:
     """Read and check every byte of the store, or of RUN. Nothing is changed.
 
@@ -25,7 +25,7 @@ def command(store: ExperimentStore, run: str | None, as_json: bool) -> int:
         found = store.verify(run, bar)
     if as_json:
         names = ("code", "place", "message", "affects")
-        session.say_json([{name: getattr(one, name) for name in names} for one in found])
+        options.say_json([{name: getattr(one, name) for name in names} for one in found])
     elif not found:
         click.echo(f"{run or store.url}: every byte is as it was written")
     else:
