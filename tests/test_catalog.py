@@ -200,9 +200,12 @@ def test_text_that_is_no_text_in_the_catalog_is_cured(lab: Path) -> None:
 def test_a_schema_whose_damage_cannot_even_be_quoted_is_cured(lab: Path) -> None:
     file = file_of(lab)
     good = file.read_bytes()
-    for words in (b"head TEXT NOT NULL", b"path INTEGER", b"ON run (deleted"):
-        assert good.count(words)
-        replace_with(file, good.replace(words, b"\xff\xfe(" + words[3:]))
+    for words, instead in (
+        (b"head TEXT NOT NULL", b"\xff\xfe(d TEXT NOT NULL"),
+        (b"tablemetricmetric", b"tablem\xe5tricmetric"),
+    ):
+        assert good.count(words) == 1, words
+        replace_with(file, good.replace(words, instead))
         assert_right(lab)
 
 

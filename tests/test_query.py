@@ -470,11 +470,11 @@ def test_a_suggestion_can_be_pasted() -> None:
             assert ids(catalog, f"{pasted} in (7, 8)") == "r", hint
 
 
-def test_in_an_empty_store_only_the_fixed_names_are_known() -> None:
+def test_in_an_empty_store_no_name_of_a_user_is_wrong() -> None:
     catalog = catalog_of({})
-    for text in ("status == 'Success'", "'lr' in config", "'x' not in tags", "experiment"):
+    for text in ("status == 'Success'", "'lr' in config", "'x' not in tags", "config.lr == 1"):
         assert ids(catalog, text) == ""
-    assert refused("config.lr == 1", catalog).column == 0
+    assert refused("statsu == 'Success'", catalog).column == 0
 
 
 def test_a_name_that_only_former_states_had_is_unknown() -> None:
@@ -1057,3 +1057,10 @@ def test_random_queries_of_a_store_answer_as_the_rules_say(
         snapshot = filled.repository.manifest(run_id).load()
         facts.append(facts_of(run_id, snapshot.state, "e", snapshot.number))
     check(filled, facts, text, order, limit)
+
+
+def test_in_a_store_that_knows_no_names_yet_none_is_wrong() -> None:
+    with holdfast.ExperimentStore() as store:
+        assert store.runs("config.lr < 1 and metrics.loss.min > 0", order_by="-config.lr") == []
+        with pytest.raises(QueryError):
+            store.runs("config.lr <")

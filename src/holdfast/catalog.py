@@ -13,13 +13,14 @@ import itertools
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from holdfast import catalog_file as file
 from holdfast.catalog_write import CatalogRow, Selected, prepare, put, stored, take_out
 from holdfast.errors import Corrupt, InvalidValue
 from holdfast.query import Compiled, compile_order, compile_where
+from holdfast.query_fields import ANY_NAME
 from holdfast.query_value import Scalar
 
 __all__ = ["Catalog", "CatalogReset", "CatalogRow", "ExperimentRow", "Selected"]
@@ -123,7 +124,8 @@ class Catalog:
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise InvalidValue(f"limit is {limit!r}: give a whole number from 0 up", value=limit)
         with self._reading() as db:
-            names = _field_names(db) if where is not None or order_by else set()
+            asked = where is not None or order_by
+            names: Collection[str] = (_field_names(db) or ANY_NAME) if asked else ()
             query, params = _statement(
                 compile_where(where, names) if where is not None else Compiled("1", {}),
                 compile_order(order_by, names) if order_by else None,

@@ -77,6 +77,14 @@ def _fixed() -> dict[str, Field]:
 FIXED = _fixed()
 
 
+class _AnyName(frozenset[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+ANY_NAME = _AnyName()  # while nothing is known, no name can be called wrong
+
+
 def name_parts(node: ast.expr) -> list[str] | None:
     """The parts of the name that `node` is; None if it is none."""
     parts: list[str] = []

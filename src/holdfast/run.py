@@ -116,6 +116,13 @@ class Run:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            self._end(kind, value)
+        except KeyboardInterrupt as error:  # while it was ending
+            self._end(KeyboardInterrupt, error)
+            raise
+
+    def _end(self, kind: type[BaseException] | None, value: BaseException | None) -> None:
         if kind is None or (isinstance(value, SystemExit) and not value.code):
             self.finish()
             return

@@ -378,9 +378,11 @@ def test_ctrl_c_cancels_the_run_and_exits_130(tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         assert process.stdin
         assert process.stdout
+        assert process.stderr
         run_id = process.stdout.readline().decode().strip()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate()
+        err = process.stderr.read()  # to its end; standard input stays open meanwhile
+        process.wait()
     assert (process.returncode, err) == (130, b"holdfast: stopped\n")
     with holdfast.open("holdfast") as store:
         assert store.run(run_id).status is holdfast.RunStatus.CANCELLED

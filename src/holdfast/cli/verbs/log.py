@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holdfast.cli import exits, lines, options
+from holdfast.records import RunStatus
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore, Run
@@ -54,11 +55,15 @@ def command(
             tags=lines.read_tags(tags),
             capture=False,  # what is running is not this process
         )
-    with run:
-        if not as_json:
-            click.echo(run.id)
-            sys.stdout.flush()
-        counts = _log_all(run)
+    try:
+        with run:
+            if not as_json:
+                click.echo(run.id)
+                sys.stdout.flush()
+            counts = _log_all(run)
+    except KeyboardInterrupt:
+        run.finish(RunStatus.CANCELLED)  # also when it came while the run was about to end well
+        raise
     if as_json:
         options.say_json({"run_id": run.id, **counts})
     elif counts["bad_lines"]:
