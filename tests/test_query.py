@@ -972,7 +972,7 @@ def _values_of(tree: ast.expr) -> Iterator[ast.expr]:
                 yield node
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(STATES, max_size=5),
     st.lists(STATES, max_size=3),
@@ -1046,7 +1046,7 @@ def filled() -> Iterator[holdfast.ExperimentStore]:
         yield store
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(CONDITION, ORDERS, st.none() | st.integers(0, 4))
 def test_random_queries_of_a_store_answer_as_the_rules_say(
     filled: holdfast.ExperimentStore, text: str, order: list[tuple[bool, str]], limit: int | None
