@@ -6,18 +6,16 @@ raised by `flush` and `finish`, which are asked to be certain.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 from holdfast.errors import HoldfastError
 from holdfast.liveness import BEAT_SECONDS
 
 SYNC_SECONDS = 1.0
-log = logging.getLogger("holdfast")
 
 
 class Kept(Protocol):
@@ -101,11 +99,18 @@ class Keeper:
             if beat:
                 writer.beat()
         except HoldfastError as error:
-            log.warning(
+            _logger().warning(
                 "run %s: %s (training goes on; it will be tried again)", writer.run_id, error
             )
         except Exception:
+            log = _logger()
             log.exception("run %s: unexpected failure in the background", writer.run_id)
+
+
+def _logger() -> Any:
+    import logging  # late: most processes never have anything to say
+
+    return logging.getLogger("holdfast")
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -85,6 +83,8 @@ def _git_in(pid: int, directory: str) -> dict[str, Any]:
 
 
 def _ask_git(*arguments: str) -> str:
+    import subprocess  # late, as platform below: whoever only reads needs neither
+
     answer = subprocess.run(
         ["git", *arguments],
         capture_output=True,
@@ -99,6 +99,8 @@ def _ask_git(*arguments: str) -> str:
 
 @lru_cache(maxsize=1)
 def _python() -> dict[str, Any]:
+    import platform
+
     return {
         "version": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -107,6 +109,8 @@ def _python() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _platform() -> dict[str, Any]:
+    import platform
+
     return {
         "system": platform.system(),
         "release": platform.release(),

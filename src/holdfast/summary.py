@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.digest import Digest
-from holdfast.query_fields import field_parts
 from holdfast.records import RunStatus
 from holdfast.timestamp import Timestamp
 
@@ -31,6 +30,27 @@ class MetricStats:
     def from_state(cls, state: dict[str, Any]) -> MetricStats:
         """From the map in a manifest."""
         return cls(**{name: state.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
+
+
+class _Metrics(Mapping[str, MetricStats]):
+    """The statistics by key, each made when it is asked for: lists of runs hold very many."""
+
+    __slots__ = ("_states",)
+
+    def __init__(self, states: dict[str, Any]) -> None:
+        self._states = states
+
+    def __getitem__(self, key: str) -> MetricStats:
+        return MetricStats.from_state(self._states[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +87,7 @@ class RunSummary:
     tags: dict[str, Any]
     note: str | None
     error: dict[str, str] | None
-    metrics: dict[str, MetricStats]
+    metrics: Mapping[str, MetricStats]
     artifacts: dict[str, ArtifactInfo]
     source: dict[str, Any]
     attempts: int
@@ -93,6 +113,8 @@ class RunSummary:
         None when this run has nothing there; times are Timestamps, a metric alone is its last value,
         an artifact alone its digest. Raises InvalidValue when `name` is no name.
         """
+        from holdfast.query_fields import field_parts  # late: few ask, and it brings a parser
+
         section, *rest = field_parts(name)
         if rest and section in _SECTIONS:
             return _SECTIONS[section](self, ".".join(rest))
@@ -126,7 +148,7 @@ class RunSummary:
             tags=state.get("tags", {}),
             note=run.get("note"),
             error=error,
-            metrics={k: MetricStats.from_state(v) for k, v in state.get("metrics", {}).items()},
+            metrics=_Metrics(state.get("metrics", {})),
             artifacts=_artifacts(state.get("artifacts", {})),
             source=state.get("source", {}),
             attempts=len(state.get("attempts", {})) or 1,
@@ -147,7 +169,7 @@ def _dig(values: Any, name: str) -> Any:
     return next((found for value, rest in inner if (found := _dig(value, rest)) is not None), None)
 
 
-def _of_keyed(items: dict[str, Any], name: str, default: str) -> Any:
+def _of_keyed(items: Mapping[str, Any], name: str, default: str) -> Any:
     """`items[key].attribute`, where the attribute may be left out."""
     key, attribute = (name, default) if name in items else name.rpartition(".")[::2]
     value = getattr(items.get(key), attribute, None)
