@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import subprocess
@@ -34,12 +35,18 @@ def median(run: Callable[[], float], times: int = 5) -> float:
     return statistics.median(run() for _ in range(times))
 
 
+# An installed package has its compiled modules; a shell that forbids them would time the compiler.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def in_new_process(code: str, times: int = 7) -> float:
     """Median seconds of `python -c code`, the whole process."""
 
     def once() -> float:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT
+        )
         return time.perf_counter() - start
 
     once()
@@ -50,7 +57,9 @@ def said_by_process(code: str, times: int = 7) -> float:
     """Median of the number that `python -c code` prints."""
 
     def once() -> float:
-        answer = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+        answer = subprocess.run(
+            [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, env=ENVIRONMENT
+        )
         return float(answer.stdout)
 
     once()
