@@ -383,3 +383,22 @@ def test_verify_reads_what_nothing_refers_to_and_holds_recipes_against_the_bytes
     [finding] = store.verify()
     assert "recipe" in finding.message
     assert finding.affects == f"run {run.id}, artifact k"
+
+
+def test_sealing_a_spool_again_after_a_crash_counts_nothing_twice(store: Store) -> None:
+    """As if the process died between the manifest and the removal of the spool."""
+    from holdfast.ops.seal import seal
+
+    backend = store.repository.backend
+    with store.start_run("twice") as run:
+        for step in range(5):
+            run.log({"loss": step}, step=step)
+        [name] = run._writer.names
+        spool = backend.get(name)
+    before = store.run(run.id).metrics["loss"]
+    backend.put(name, spool)
+    assert len(store.metrics(run.id, "loss")) == 5
+    after = seal(store.repository, run.id, [name])
+    assert after.state["metrics"]["loss"]["count"] == 5
+    assert store.run(run.id).metrics["loss"] == before
+    assert name not in [stat.name for stat in backend.walk("runs/")]
