@@ -7,7 +7,7 @@ not exist, metrics appended and never deduplicated. See docs/reference/seed-sche
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from holdfast.errors import InvalidValue
@@ -144,14 +144,18 @@ class SeedMethods:
             for key, about in pairs
         ]
 
-    def export_json(self, out: IO[str]) -> None:
+    def export_json(
+        self, out: IO[str], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
         """Everything in the seed's JSON, one line each: `{"experiment": {...}}`, then run, metric,
         artifact."""
         for experiment in runs.experiments(self.repository):
             _line(out, "experiment", experiment)
         for run in self._run_records():
             _line(out, "run", run)
-        for run_id in self.repository.backend.folders(layout.RUNS):  # also of runs never added
+        everything = self.repository.backend.folders(layout.RUNS)  # also runs never added
+        for number, run_id in enumerate(everything):
+            progress(number, len(everything))
             for key in runs.points(self.repository, run_id).keys():
                 for metric in self.get_metrics_for_run(run_id, key):
                     _line(out, "metric", metric)

@@ -116,11 +116,17 @@ class ExperimentStore(SeedMethods):
         )
         return self._opened(Run(self, writer, snapshot.state["run"]["experiment_id"]), writer)
 
-    def add_artifact_file(self, run_id: str, source: artifacts.Source, key: str) -> ArtifactInfo:
-        """Add an artifact to any run, open or finished."""
+    def add_artifact_file(
+        self,
+        run_id: str,
+        source: artifacts.Source,
+        key: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ArtifactInfo:
+        """Add an artifact to any run, open or finished; `progress` is told (done, all) as it goes."""
         run_id = find_run(self.repository, run_id)
         check_key("artifact", key)
-        about = artifacts.store(self.repository, source)
+        about = artifacts.store(self.repository, source, progress)
         chain = self.repository.manifest(run_id)
         chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)
@@ -133,13 +139,18 @@ class ExperimentStore(SeedMethods):
         """Take the tombstone off."""
         runs.mark_deleted(self.repository, find_run(self.repository, run_id), False)
 
-    def recover(self, *, salvage: bool = False) -> list[Recovered]:
+    def recover(
+        self,
+        *,
+        salvage: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Recovered]:
         """Seal what crashed processes left behind, and mark their runs as crashed.
 
         With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
         intact records are kept; without, its run is reported with the problem and left alone.
         """
-        return recover(self.repository, salvage=salvage)
+        return recover(self.repository, salvage=salvage, progress=progress)
 
     # Reading.
 
@@ -203,6 +214,7 @@ class ExperimentStore(SeedMethods):
         *,
         to: str | os.PathLike[str] = ".",
         overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Write an artifact out, verified before it has its name; returns the path written.
 
@@ -213,7 +225,7 @@ class ExperimentStore(SeedMethods):
         target = Path(to)
         if (target.is_dir() and about["kind"] != "directory") or str(to).endswith(("/", os.sep)):
             target = target / (key or about["digest"]).rpartition("/")[2].removeprefix("sha256:")
-        return artifacts.fetch(self.repository, about, target, overwrite)
+        return artifacts.fetch(self.repository, about, target, overwrite, progress)
 
     def open_artifact(self, address: str, key: str | None = None) -> BinaryIO:
         """A seekable, read-only file; every piece is verified before it is handed out."""

@@ -421,3 +421,32 @@ def test_the_reference_page_is_what_the_commands_say() -> None:
     assert page.read_text() == reference.page(), (
         "python -m holdfast.cli.reference > docs/reference/cli.md"
     )
+
+
+def test_a_bar_appears_on_a_terminal_once_something_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    from holdfast.cli import progress
+
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "at_terminal", lambda: True)
+    with progress.Progress("reading") as bar:
+        bar(1, 100)
+        assert capsys.readouterr().err == ""
+        now[0] = 2.0
+        bar(50, 100)
+        drawn = capsys.readouterr().err
+        assert drawn == f"\r\x1b[Kreading {'━' * 15}{'─' * 15} 50/100, 2.0 s left"
+    assert capsys.readouterr().err == "\r\x1b[K"
+
+
+def test_storing_and_reading_say_how_far_they_are(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(3 << 20))
+    told: list[tuple[int, int]] = []
+    with holdfast.ExperimentStore() as store:
+        with store.start_run("x", capture=False) as run:
+            pass
+        store.add_artifact_file(run.id, tmp_path / "big", "big", lambda *at: told.append(at))
+        store.get_artifact(run.id, "big", to=tmp_path / "out", progress=lambda *at: told.append(at))
+    assert told == [(n << 20, 3 << 20) for n in (1, 2, 3)] * 2

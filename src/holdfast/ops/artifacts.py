@@ -6,7 +6,7 @@ import io
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,10 +18,13 @@ from holdfast.format import layout, tree
 from holdfast.format.recipe import CHUNK_BYTES
 from holdfast.repository import Repository
 
+Progress = Callable[[int, int], None]  # (done, all): bytes of a file, entries of a directory
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
-def store(repository: Repository, source: Source) -> dict[str, Any]:
+def store(
+    repository: Repository, source: Source, progress: Progress | None = None
+) -> dict[str, Any]:
     """Store a file, a directory, bytes or a binary stream; returns what a manifest says of it.
 
     Raises NotFound when there is no such path, InvalidValue for what cannot be an artifact.
@@ -30,7 +33,7 @@ def store(repository: Repository, source: Source) -> dict[str, Any]:
         digest, size = blobs.put_bytes(repository.backend, bytes(source))
         return _about(digest, size, "bytes")
     if isinstance(source, (str, os.PathLike)):
-        return _store_path(repository, Path(source))
+        return _store_path(repository, Path(source), progress)
     if not hasattr(source, "read"):
         raise InvalidValue(
             f"an artifact is a path, bytes or an open binary file, not {type(source).__name__}"
@@ -50,21 +53,37 @@ def _about(digest: Digest, size_bytes: int, kind: str) -> dict[str, Any]:
     }
 
 
-def _store_path(repository: Repository, path: Path) -> dict[str, Any]:
+def _store_path(repository: Repository, path: Path, progress: Progress | None) -> dict[str, Any]:
     if path.is_dir():
-        return _store_directory(repository, path)
+        return _store_directory(repository, path, progress)
     if not path.exists():
         raise NotFound(f"there is no file or directory {path}", path=str(path))
     if not path.is_file():
         raise InvalidValue(f"{path} is neither a file nor a directory", path=str(path))
     with open(path, "rb", buffering=0) as file:
-        digest, size = blobs.put(repository.backend, blobs.pieces_of(file))
+        pieces = _counted(blobs.pieces_of(file), path.stat().st_size, progress)
+        digest, size = blobs.put(repository.backend, pieces)
     return _about(digest, size, "file")
 
 
-def _store_directory(repository: Repository, root: Path) -> dict[str, Any]:
+def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
+    """The pieces, with word of how many bytes have gone by."""
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        if progress:
+            progress(done, total)
+
+
+def _store_directory(
+    repository: Repository, root: Path, progress: Progress | None
+) -> dict[str, Any]:
     entries, total = [], 0
-    for found in directories.scan_tree(root):
+    everything = list(directories.scan_tree(root))
+    for number, found in enumerate(everything):
+        if progress:
+            progress(number, len(everything))
         entry = found.entry
         if entry.kind == "file":
             with open(found.path, "rb", buffering=0) as file:
@@ -100,7 +119,13 @@ def open_file(repository: Repository, digest: Digest) -> io.BufferedReader | io.
     return io.BytesIO(verified.read_blob(repository.backend, digest))
 
 
-def fetch(repository: Repository, about: Mapping[str, Any], target: Path, overwrite: bool) -> Path:
+def fetch(
+    repository: Repository,
+    about: Mapping[str, Any],
+    target: Path,
+    overwrite: bool,
+    progress: Progress | None = None,
+) -> Path:
     """Write an artifact to `target`, verified before it has its name. Returns the path written."""
     digest = Digest.parse(about["digest"])
     if about["kind"] == "directory":
@@ -110,7 +135,7 @@ def fetch(repository: Repository, about: Mapping[str, Any], target: Path, overwr
             return verified.stream_blob(repository.backend, Digest.from_raw(raw), size)
 
         return directories.extract_tree(entries, target, open_blob, overwrite)
-    return _fetch_file(repository, digest, target, overwrite)
+    return _fetch_file(repository, digest, target, overwrite, progress)
 
 
 def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:
@@ -119,7 +144,13 @@ def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.Tree
     return tree.decode_tree(data, place=layout.blob(digest))
 
 
-def _fetch_file(repository: Repository, digest: Digest, target: Path, overwrite: bool) -> Path:
+def _fetch_file(
+    repository: Repository,
+    digest: Digest,
+    target: Path,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Path:
     if target.exists() and not overwrite:
         if target.is_file() and _digest_of(target) == digest:
             return target
@@ -130,7 +161,7 @@ def _fetch_file(repository: Repository, digest: Digest, target: Path, overwrite:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(4)}.part"
     try:
-        verified.again(lambda: _write(repository, digest, temporary))
+        verified.again(lambda: _write(repository, digest, temporary, progress))
         os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
@@ -138,9 +169,10 @@ def _fetch_file(repository: Repository, digest: Digest, target: Path, overwrite:
     return target
 
 
-def _write(repository: Repository, digest: Digest, path: Path) -> None:
+def _write(repository: Repository, digest: Digest, path: Path, progress: Progress | None) -> None:
+    total = require(repository, digest)
     with open(path, "wb") as file:
-        for piece in verified.stream_blob(repository.backend, digest):
+        for piece in _counted(verified.stream_blob(repository.backend, digest), total, progress):
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())

@@ -31,15 +31,22 @@ class Recovered:
     problem: str | None = None
 
 
-def recover(repository: Repository, *, salvage: bool = False) -> list[Recovered]:
+def recover(
+    repository: Repository,
+    *,
+    salvage: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Recovered]:
     """Recover every run whose writer is gone; runs that are being written are left alone.
 
     A spool that is damaged before its end is a problem of its run, and no other run waits for it;
     with `salvage` the file goes to quarantine as it is and its intact records are kept.
     """
-    found = (
-        _try(repository, run_id, salvage) for run_id in repository.backend.folders(layout.RUNS)
-    )
+    names = repository.backend.folders(layout.RUNS)
+    found = []
+    for number, run_id in enumerate(names):
+        progress(number, len(names))
+        found.append(_try(repository, run_id, salvage))
     return [item for item in found if item]
 
 

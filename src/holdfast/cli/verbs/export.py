@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import options
+from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore
@@ -25,5 +26,5 @@ def command(store: ExperimentStore, to: str, as_json: bool) -> None:
     if to == "-":
         store.export_json(sys.stdout)
         return
-    with open(to, "x", encoding="utf-8") as out:
-        store.export_json(out)
+    with open(to, "x", encoding="utf-8") as out, Progress("exporting runs") as bar:
+        store.export_json(out, bar)

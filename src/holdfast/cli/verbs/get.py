@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import options
+from holdfast.cli.progress import Progress
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore
@@ -28,7 +29,8 @@ def command(
     if key is None and not address.startswith("sha256:"):
         keys = [about.key for about in store.artifacts(address)]
         raise click.UsageError(f"which artifact of {address}? It has {', '.join(keys) or 'none'}")
-    path = store.get_artifact(address, key, to=to, overwrite=overwrite)
+    with Progress("reading") as bar:
+        path = store.get_artifact(address, key, to=to, overwrite=overwrite, progress=bar)
     if as_json:
         options.say_json({"path": str(path)})
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import describe, options
+from holdfast.cli.progress import Progress
 from holdfast.cli.table import size
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def command(store: ExperimentStore, run: str, source: str, key: str | None, as_j
     if source == "-" and key is None:
         raise click.UsageError("standard input has no name: give a KEY")
     name = key or Path(source).resolve().name
-    about = store.add_artifact_file(run, sys.stdin.buffer if source == "-" else source, name)
+    bytes_or_path = sys.stdin.buffer if source == "-" else source
+    with Progress("storing") as bar:
+        about = store.add_artifact_file(run, bytes_or_path, name, bar)
     if as_json:
         options.say_json(describe.artifact_json(about))
     else:

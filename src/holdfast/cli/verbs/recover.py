@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import exits, options
+from holdfast.cli.progress import Progress
 from holdfast.cli.table import table
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def command(store: ExperimentStore, salvage: bool, as_json: bool) -> int:
     Runs that are being written are left alone. With --salvage, a spool that is damaged in its middle
     moves to quarantine/ as it is, and its intact records are kept.
     """
-    found = store.recover(salvage=salvage)
+    with Progress("recovering runs") as bar:
+        found = store.recover(salvage=salvage, progress=bar)
     if as_json:
         names = ("run_id", "points", "marked_crashed", "lost_bytes", "problem")
         options.say_json([{name: getattr(one, name) for name in names} for one in found])
