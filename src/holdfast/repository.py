@@ -24,6 +24,7 @@ class Repository:
     """What every operation works on."""
 
     backend: Backend
+    spools: Backend  # where open spools lie: the store itself, or this machine for a remote one
     store_id: str
     read_only: bool
 
@@ -53,14 +54,14 @@ def open_repository(
     _check_features(backend.url, about)
     if read_only:
         backend = WatchedBackend(backend, refuse_writes)
-    return Repository(backend, about["store_id"], read_only)
+    return Repository(backend, backend, about["store_id"], read_only)
 
 
 def connected(backend: Backend) -> Repository:
     """The store on a backend that is connected already; founded if it is empty."""
     about = _read(backend) or _found(backend)
     _check_features(backend.url, about)
-    return Repository(backend, about["store_id"], False)
+    return Repository(backend, backend, about["store_id"], False)
 
 
 def _read(backend: Backend) -> dict[str, Any] | None:

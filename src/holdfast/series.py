@@ -30,13 +30,15 @@ _WHOLE_BYTES = 262_144  # a segment up to this size is read whole and held again
 class Series:
     """All points of one metric of one run, by step; equal steps in the order they were logged.
 
-    `steps` uint64, `values` float64 (NaN and infinities exact), `timestamps` int64 in ns since 1970.
+    `steps` uint64, `values` float64 (NaN and infinities exact), `timestamps` int64 in ns since 1970;
+    `ranks` int32, the writer of each point, None when one process alone wrote the run.
     """
 
     key: str
     steps: NDArray[np.uint64]
     values: NDArray[np.float64]
     timestamps: NDArray[np.int64]
+    ranks: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -88,11 +90,11 @@ class RunPoints:
         )
 
     @classmethod
-    def load(cls, backend: Backend, run_id: str) -> RunPoints:
-        """Everything there is now."""
+    def load(cls, backend: Backend, run_id: str, spools: Backend) -> RunPoints:
+        """Everything there is now; `spools` is where the open spools lie."""
         # Spools first: one that is sealed in the meantime is then found in the newer manifest.
-        spools = list(live_spools(backend, run_id))
-        return cls(backend, run_id, Chain(backend, layout.manifest(run_id)).load(), spools)
+        live = list(live_spools(spools, run_id))
+        return cls(backend, run_id, Chain(backend, layout.manifest(run_id)).load(), live)
 
     @classmethod
     def of_state(

@@ -180,7 +180,7 @@ class RunWriter:
                 "identity": process.identity(),
             }
         )
-        appender = self.repository.backend.append(name, header)
+        appender = self.repository.spools.append(name, header)
         self._forget()
         self._appender, self._write = appender, appender.write
         self._crc = spool.after_mark(zlib.crc32(header[: -spool.MARK_BYTES]))

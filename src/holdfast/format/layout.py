@@ -49,6 +49,16 @@ def manifest(run_id: str) -> str:
     return f"{RUNS}{run_id}/manifest/"
 
 
+def ranks(run_id: str) -> str:
+    """Where the further writers of a run have their chains."""
+    return f"{RUNS}{run_id}/ranks/"
+
+
+def rank(run_id: str, number: int) -> str:
+    """The chain of one further writer of a run, as in distributed training."""
+    return f"{ranks(run_id)}{number}/"
+
+
 def segment(run_id: str, digest: Digest) -> str:
     return f"{RUNS}{run_id}/segments/{digest.hex}.seg"
 
@@ -86,11 +96,16 @@ def entry_number(name: str) -> int | None:
 
 def head(chain: str, number: int) -> str:
     """The hint that `chain` has, or is about to have, an entry `number`."""
-    kind, owner = chain.split("/")[:2]
+    kind, owner, *rest = chain.split("/")
+    if rest[0] == "ranks":
+        kind, owner = "ranks", f"{owner}@{rest[1]}"
     return f"{HEADS}{kind}/{owner}@{number:08d}"
 
 
 def head_parts(name: str) -> tuple[str, str, int] | None:
-    """(kind, owner, number) of a head's name; None for anything else under heads/."""
+    """(kind, owner, number) of a head's name; None for anything else under heads/.
+
+    The owner of a head of kind `ranks` is `<run_id>@<rank>`.
+    """
     found = re.match(r"heads/([a-z]+)/([^/]+)@([0-9]{8})\Z", name)
     return (found[1], found[2], int(found[3])) if found else None

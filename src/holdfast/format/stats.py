@@ -7,11 +7,12 @@ when every value is NaN. See docs/format/manifest.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from holdfast.format.manifest import State
 from holdfast.format.segment import Axis
 
 Stats = dict[str, Any]
@@ -69,6 +70,14 @@ def _spread(a: Stats, b: Stats) -> Stats:
         "max": max(side["max"] for side in sides),
         "mean": float(mean),
     }
+
+
+def with_ranks(state: State, ranks: Mapping[int, State]) -> State:
+    """The state of a run with statistics that cover its further writers, `ranks` by number, as well."""
+    if not ranks:
+        return state
+    parts = [ranks[number].get("metrics", {}) for number in sorted(ranks)]
+    return {**state, "metrics": merge_all(state.get("metrics", {}), parts)}
 
 
 def merge_all(into: dict[str, Stats], parts: Iterable[dict[str, Stats]]) -> dict[str, Stats]:

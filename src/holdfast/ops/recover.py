@@ -82,7 +82,7 @@ def _quarantine(repository: Repository, live: LiveSpool) -> int:
     """Keep the damaged file as it is, out of the way; returns the bytes that are lost."""
     with suppress(NameExists):  # an earlier try got this far
         name = layout.quarantined(live.name)
-        repository.backend.create(name, repository.backend.get(live.name))
+        repository.backend.create(name, repository.spools.get(live.name))
     return live.scan.lost_bytes
 
 

@@ -204,7 +204,7 @@ def orphan_spools(
 ) -> list[LiveSpool]:
     """The spools of a run whose writing process is gone, as `scan` reads them."""
     beat = beat_of(repository, run_id)
-    found = live_spools(repository.backend, run_id, scan)
+    found = live_spools(repository.spools, run_id, scan)
     return [live for live in found if liveness.is_dead(live.about.get("identity"), beat)]
 
 
@@ -270,7 +270,7 @@ def summary(repository: Repository, run_id: str) -> RunSummary:
 
 def points(repository: Repository, run_id: str) -> RunPoints:
     """Everything logged to a run so far."""
-    return RunPoints.load(repository.backend, run_id)
+    return RunPoints.load(repository.backend, run_id, repository.spools)
 
 
 def series(repository: Repository, run_id: str, key: str) -> Series:
@@ -288,4 +288,4 @@ def series(repository: Repository, run_id: str, key: str) -> Series:
 def point_count(repository: Repository) -> int:
     """Every point ever logged to any run."""
     runs = repository.backend.folders(layout.RUNS)
-    return sum(RunPoints.load(repository.backend, run_id).point_count() for run_id in runs)
+    return sum(points(repository, run_id).point_count() for run_id in runs)

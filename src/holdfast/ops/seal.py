@@ -59,7 +59,7 @@ def seal(
     after = chain.commit(base, decide)
     for part in parts:
         with suppress(BackendError):  # it stays, is recognised as sealed, and goes next time
-            repository.backend.delete(part.name)
+            repository.spools.delete(part.name)
     return after
 
 
@@ -74,7 +74,7 @@ def _segment(
 ) -> Sealed | None:
     """Write the segment of one spool; None if the spool is gone."""
     try:
-        data = repository.backend.get(name)
+        data = repository.spools.get(name)
     except NameNotFound:
         return None
     # A thread that only computes still keeps others from running: let them, now and then.

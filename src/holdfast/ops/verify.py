@@ -64,7 +64,9 @@ def _verify_run(repository: Repository, run_id: str, seen: Seen) -> list[Finding
     findings: list[Finding] = []
     affects = f"run {run_id}"
     _try(findings, affects, repository.manifest(run_id).check)
-    points = _try(findings, affects, lambda: RunPoints.load(repository.backend, run_id))
+    points = _try(
+        findings, affects, lambda: RunPoints.load(repository.backend, run_id, repository.spools)
+    )
     if points is None or findings:
         return list(dict.fromkeys(findings))
     state = points.snapshot.state
