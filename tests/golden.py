@@ -56,6 +56,14 @@ ENTRY_1 = Entry(
         "tags": {"stage": "dev"},
     },
 )
+ENTRY_2 = Entry(  # full where it need not be: version 2
+    number=2,
+    prev=Digest.of(entry.encode(ENTRY_1)).raw,
+    nonce=bytes(range(32, 48)),
+    at=NOON + 2_000_000_000,
+    full=True,
+    body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
+)
 _BLOB = Digest.of(b"a blob")
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
@@ -144,6 +152,7 @@ def exact() -> dict[str, bytes]:
     return {
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
+        "entry-00000002": entry.encode(ENTRY_2),
         "recipe": recipe.encode(RECIPE),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),

@@ -47,9 +47,13 @@ def test_every_golden_file_is_known() -> None:
 
 
 def test_the_entries_are_read() -> None:
-    first = entry.decode(golden.read("entry-00000000"), place="e")
-    second = entry.decode(golden.read("entry-00000001"), place="e")
-    assert (first, second) == (golden.ENTRY_0, golden.ENTRY_1)
+    found = [entry.decode(golden.read(f"entry-0000000{n}"), place="e") for n in range(3)]
+    assert found == [golden.ENTRY_0, golden.ENTRY_1, golden.ENTRY_2]
+
+
+def test_an_entry_has_the_lowest_version_that_can_say_it() -> None:
+    versions = [golden.read(f"entry-0000000{n}")[10] for n in range(3)]
+    assert versions == [1, 1, 2]
 
 
 def test_the_state_is_the_one_on_the_page() -> None:

@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 
 import golden
 from holdfast.errors import Corrupt, UnsupportedFormat
-from holdfast.format import column, entry, frame, recipe, salvage, segment, spool, storefile, tree
+from holdfast.format import (
+    column,
+    entry,
+    frame,
+    packing,
+    recipe,
+    salvage,
+    segment,
+    spool,
+    storefile,
+    tree,
+)
 from test_golden import opened, spool_rows
 
 Decode = Callable[[bytes], Any]
@@ -35,13 +46,14 @@ def _segment(data: bytes) -> dict[str, bytes]:
 DECODERS: dict[str, Decode] = {
     "entry-00000000": lambda data: entry.decode(data, place="the file"),
     "entry-00000001": lambda data: entry.decode(data, place="the file"),
+    "entry-00000002": lambda data: entry.decode(data, place="the file"),
     "recipe": lambda data: recipe.decode(data, place="the file"),
     "tree": lambda data: tree.decode_tree(data, place="the file"),
     "store.json": lambda data: storefile.decode(data, place="the file"),
     "segment": _segment,
     golden.CODECS: _segment,
 }
-SEALED = ["entry-00000000", "entry-00000001", "recipe", "tree"]
+SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "tree"]
 
 
 def flips(data: bytes) -> Iterator[bytes]:
@@ -159,6 +171,25 @@ def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None
     for kind, decode in ((b"C", entry.decode), (b"R", recipe.decode), (b"T", tree.decode_tree)):
         with suppress(Corrupt):
             decode(frame.wrap(kind, 1, body), place="f")
+    with suppress(Corrupt):
+        entry.decode(frame.wrap(b"C", entry.VERSION, body), place="f")
+
+
+@pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 32])
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_where_an_entry_is_full_is_as_its_version_says(
+    version: int, full: bool, number: int
+) -> None:
+    prev = bytes(32) if number else None
+    fields = {"n": number, "prev": prev, "nonce": bytes(16), "at": 0, "full": full, "body": {}}
+    data = frame.wrap(b"C", version, packing.pack(fields))
+    must = number % 16 == 0
+    if (version == 1 and full == must) or (version == 2 and (full or not must)):
+        assert entry.decode(data, place="f").full == full
+    else:
+        with pytest.raises((Corrupt, UnsupportedFormat), match="f is damaged|version 3"):
+            entry.decode(data, place="f")
 
 
 @settings(max_examples=300, deadline=None)

@@ -27,7 +27,7 @@ def test_it_imports_nothing_of_ours() -> None:
     assert "holdfast" not in SOURCE.read_text().split('"""', 2)[2]
 
 
-@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001"])
+@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001", "entry-00000002"])
 def test_entries(name: str) -> None:
     theirs, ours = reader.entry(golden.read(name)), entry.decode(golden.read(name), place=name)
     assert [theirs[k] for k in ("n", "prev", "nonce", "at", "full", "body")] == [

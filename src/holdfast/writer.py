@@ -231,7 +231,9 @@ class RunWriter:
                 self.closed = self.closed or not go_on
             if appender is not None:
                 appender.close()
-            self.snapshot = seal(self.repository, self.run_id, names, base=self.snapshot, also=also)
+            self.snapshot = seal(
+                self.repository, self.run_id, names, base=self.snapshot, also=also, full=not go_on
+            )
             self._unsealed = [name for name in self._unsealed if name not in names]
             if not go_on:
                 self.keeper.remove(self)

@@ -74,7 +74,7 @@ def recover_run(repository: Repository, run_id: str, *, salvage: bool = False) -
         return _crash(state, ended) if crashed and _running(state) else {}
 
     names = [live.name for live in left]
-    after = seal(repository, run_id, names, base=base, also=also, scan=scan)
+    after = seal(repository, run_id, names, base=base, also=also, scan=scan, full=crashed)
     return Recovered(run_id, _points(after.state) - before, crashed, lost)
 
 

@@ -43,8 +43,12 @@ def seal(
     base: Snapshot | None = None,
     also: Callable[[State], State] = NO_CHANGE,
     scan: Callable[..., spool.Scan] = spool.scan,
+    full: bool = False,
 ) -> Snapshot:
-    """Publish the spools `names` of a run, together with the change that `also` decides on."""
+    """Publish the spools `names` of a run, together with the change that `also` decides on.
+
+    `full` is for the last entry of a run: see `Chain.commit`.
+    """
     found = (_segment(repository, run_id, name, scan) for name in names)
     parts = [part for part in found if part]
     chain = repository.manifest(run_id)
@@ -56,7 +60,7 @@ def seal(
         change = _change(repository, run_id, state, parts)
         return _joined(change, also(manifest.apply(state, change)))
 
-    after = chain.commit(base, decide)
+    after = chain.commit(base, decide, full=full)
     for part in parts:
         with suppress(BackendError):  # it stays, is recognised as sealed, and goes next time
             repository.spools.delete(part.name)
