@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast import catalog_file
+from holdfast import catalog_file, catalog_schema
 from holdfast.catalog import Catalog, CatalogReset, CatalogRow
 from holdfast.errors import InvalidValue, QueryError
 from holdfast.ops.refresh import refresh
@@ -64,7 +64,7 @@ def truth(url: Path) -> list[Any]:
 def file_of(url: Path) -> Path:
     """The file of the catalog of the store at `url`."""
     with holdfast.open(url) as store:
-        return Path(catalog_file.place(store.store_id))
+        return Path(catalog_file.place(store.store_id, store.url))
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_a_schema_whose_damage_cannot_even_be_quoted_is_cured(lab: Path) -> None
     file = file_of(lab)
     good = file.read_bytes()
     for words, instead in (
-        (b"head TEXT NOT NULL", b"\xff\xfe(d TEXT NOT NULL"),
+        (b"duration REAL", b"\xff\xfe(ation REAL"),
         (b"tablemetricmetric", b"tablem\xe5tricmetric"),
     ):
         assert good.count(words) == 1, words
@@ -230,7 +230,7 @@ def test_a_catalog_with_other_tables_is_built_again(lab: Path, change: str) -> N
     file = file_of(lab)
     execute(file, change)
     assert_right(lab)
-    assert execute(file, "PRAGMA user_version") == (1,)
+    assert execute(file, "PRAGMA user_version") == (catalog_schema.VERSION,)
     assert execute(file, "SELECT count(*) FROM metric") == (4,)
 
 
@@ -364,7 +364,7 @@ def test_a_read_only_cache_directory_does_no_harm(
 def test_a_store_id_that_is_a_path_is_refused() -> None:
     for bad in ("../x", "a/b", "", "x" * 129, "a\n", "é"):
         with pytest.raises(InvalidValue, match="store id"):
-            catalog_file.place(bad)
+            catalog_file.place(bad, "")
 
 
 # Several at once.
@@ -487,7 +487,7 @@ def test_what_another_process_put_in_later_is_not_overwritten() -> None:
 
 def test_a_reset_leaves_an_empty_catalog_that_can_be_filled(lab: Path) -> None:
     with holdfast.open(lab) as store:
-        catalog = Catalog.open(store.store_id)
+        catalog = Catalog.open(store.store_id, store.url)
         execute(file_of(lab), "UPDATE state SET checksum = checksum + 1")
         with pytest.raises(CatalogReset):
             catalog.select()

@@ -304,7 +304,7 @@ class ExperimentStore(SeedMethods):
         from holdfast.ops.refresh import refresh
 
         if self._index is None:
-            self._index = Catalog.open(self.store_id, memory=self._in_memory)
+            self._index = Catalog.open(self.store_id, self.url, memory=self._in_memory)
         for problem in refresh(self.repository, self._index):
             warnings.warn(f"{problem.message} (left out of the list)", stacklevel=4)
         return self._index

@@ -109,6 +109,16 @@ class Backend(Protocol):
     def folders(self, prefix: str) -> list[str]:
         """The names directly under `prefix` that have names below them, sorted."""
 
+    def names(self, prefix: str) -> list[str]:
+        """The last parts of the names directly under `prefix`, in no order: the cheapest listing.
+
+        Names that have names below them may be among them.
+        """
+
+    def token(self, prefix: str) -> str | None:
+        """A text that, when it is the same as before, proves that nothing directly under `prefix` was
+        created, replaced or deleted since; None where that cannot be known."""
+
     def delete(self, name: str) -> None:
         """Remove; a name that is not there is no error."""
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from holdfast.backend.base import CHUNK_BYTES, Capabilities, Stat
+from holdfast.backend.token import directory_token
 from holdfast.errors import (
     AccessDenied,
     BackendError,
@@ -94,6 +95,17 @@ class LocalBackend:
                     return sorted(item.name for item in found if item.is_dir(follow_symlinks=False))
             except FileNotFoundError:
                 return []
+
+    def names(self, prefix: str) -> list[str]:
+        with _mapped(prefix):
+            try:
+                found = os.listdir(self._path(prefix.rstrip("/")))
+            except FileNotFoundError:
+                return []
+        return [name for name in found if not name.startswith(_TEMPORARY)]
+
+    def token(self, prefix: str) -> str | None:
+        return directory_token(self._path(prefix.rstrip("/")))
 
     def delete(self, name: str) -> None:
         with _mapped(name), suppress(FileNotFoundError):

@@ -61,6 +61,14 @@ class WatchedBackend:
         self.watch("folders", prefix)
         return self.inner.folders(prefix)
 
+    def names(self, prefix: str) -> list[str]:
+        self.watch("names", prefix)
+        return self.inner.names(prefix)
+
+    def token(self, prefix: str) -> str | None:
+        self.watch("token", prefix)
+        return self.inner.token(prefix)
+
     def delete(self, name: str) -> None:
         self.watch("delete", name)
         self.inner.delete(name)
@@ -112,7 +120,7 @@ class _WatchedAppender:
         self._inner.close()
 
 
-_READS = {"get", "get_range", "chunks", "stat", "walk", "folders"}
+_READS = {"get", "get_range", "chunks", "stat", "walk", "folders", "names", "token"}
 
 
 def refuse_writes(operation: str, name: str) -> None:

@@ -49,19 +49,27 @@ def measure(data: bytes | memoryview) -> int:
     return int(unpacker.tell())
 
 
-def _check(value: Any, depth: int = 0) -> None:
-    """ValueError for what msgpack can hold and the format cannot."""
-    if isinstance(value, msgpack.Timestamp):
-        raise TypeError("a timestamp is not part of the format")
-    if not isinstance(value, (dict, list)):
-        return
-    if depth >= MAX_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
-    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
-        raise ValueError("a map has a key that is no text")
-    for item in value.values() if isinstance(value, dict) else value:
-        if isinstance(item, (dict, list, msgpack.Timestamp)):
-            _check(item, depth + 1)
+_NESTED = frozenset({dict, list, msgpack.Timestamp})
+_TEXT = frozenset({str})
+
+
+def _check(value: Any) -> None:
+    """ValueError for what msgpack can hold and the format cannot. Level by level, since most of a value
+    is leaves, and this runs for every file."""
+    level = [value] if type(value) in _NESTED else []
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for node in level:
+            if type(node) is msgpack.Timestamp:
+                raise ValueError("a timestamp is not part of the format")
+            if type(node) is dict and not _TEXT.issuperset(map(type, node)):
+                raise ValueError("a map has a key that is no text")
+            items = node.values() if type(node) is dict else node
+            inner += [item for item in items if type(item) in _NESTED]
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def _no_extension(code: int, data: bytes) -> Any:
