@@ -40,7 +40,7 @@ def real_state(url: Path) -> dict[str, Any]:
     with holdfast.open(url, cache=False) as store:
         with store.start_run("many", config={f"p{k}": 0.5 for k in range(10)}) as run:
             for step in range(20):
-                run.log({key: 0.5 for key in METRICS}, step=step)
+                run.log(dict.fromkeys(METRICS, 0.5), step=step)
         state = store.repository.manifest(run.id).load().state
         shutil.rmtree(url / "runs" / run.id)
         shutil.rmtree(url / "heads" / "runs")

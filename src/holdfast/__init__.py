@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from holdfast.run import Run
     from holdfast.series import Series
+    from holdfast.sql import SqlRows
     from holdfast.storage import ExperimentStorage, StoreStorage
     from holdfast.store import ExperimentStore
     from holdfast.store import ExperimentStore as open  # noqa: N813
@@ -42,6 +43,7 @@ _WHERE = {
     "RunStatus": "records",
     "RunSummary": "summary",
     "Series": "series",
+    "SqlRows": "sql",
     "StoreStorage": "storage",
     "Timestamp": "timestamp",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "RunStatus",
     "RunSummary",
     "Series",
+    "SqlRows",
     "StoreStorage",
     "Timestamp",
     "open",

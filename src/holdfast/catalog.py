@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from holdfast import catalog_file as file
+from holdfast import catalog_views as views
 from holdfast.catalog_write import CatalogRow, Selected, prepare, put, stored, take_out
 from holdfast.errors import Corrupt, InvalidValue
 from holdfast.query import Compiled, compile_order, compile_where
@@ -173,6 +174,13 @@ class Catalog:
             top = -1 if limit is None else min(limit, (1 << 63) - 1)
             matches = db.execute(query, {**params, "limit": top}).fetchall()
             return [stored(db, run) for (run,) in matches]
+
+    def sql(
+        self, query: str, params: views.Params, limits: views.Limits
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """What a SELECT over the views gives: columns and rows. Raises QueryError, CatalogReset."""
+        with self._reading() as db:
+            return views.ask(db, query, params, limits)
 
     def open_runs(self) -> list[Selected]:
         """The runs whose status is Running, crashed or not. Raises CatalogReset."""

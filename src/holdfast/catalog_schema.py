@@ -9,6 +9,7 @@ sort by one name finds each run's value in one step.
 
 from __future__ import annotations
 
+from holdfast.catalog_views import VIEWS
 from holdfast.query_fields import ABOUT, STATISTICS
 
 VERSION = 2  # of the tables and of what is put into them; another version is rebuilt
@@ -57,4 +58,5 @@ STATEMENTS = (
     {", ".join(STATISTICS)},
     PRIMARY KEY (path, run)
 ) WITHOUT ROWID""",
+    *VIEWS.values(),
 )

@@ -10,10 +10,10 @@ import contextlib
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 from holdfast import ids, provenance
 from holdfast.digest import Digest
@@ -33,9 +33,11 @@ from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
-    from holdfast.catalog import Catalog, Selected
+    from holdfast.catalog import Catalog
     from holdfast.series import Series
+    from holdfast.sql import SqlRows
 
+Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
@@ -172,13 +174,32 @@ class ExperimentStore(SeedMethods):
         a field, with `-` in front for descending. Raises QueryError, which points at the mistake. A
         damaged run never hides the others: it is reported as a warning.
         """
-        found = self._select(where, order_by, limit, deleted)
+        found = self._ask(lambda catalog: catalog.select(where, order_by, limit, deleted))
         return [
             RunSummary.from_state(
                 state, run_id=run_id, generation=generation, experiment_name=name, crashed=crashed
             )
             for run_id, generation, state, name, crashed in found
         ]
+
+    def sql(
+        self,
+        query: str,
+        params: Mapping[str, Any] | Sequence[Any] = (),
+        *,
+        max_rows: int = 1_000_000,
+        timeout_seconds: float = 60.0,
+    ) -> SqlRows:
+        """What one SELECT gives over runs, experiments, config, tags, metrics and artifacts.
+
+        `params` are the values of `?` or `:name` in it. docs/reference/sql.md has the columns. Raises
+        QueryError: for a mistake, for anything but reading, and past `max_rows` or `timeout_seconds`.
+        """
+        from holdfast.catalog_views import Limits
+        from holdfast.sql import SqlRows
+
+        limits = Limits(max_rows, timeout_seconds)
+        return SqlRows(*self._ask(lambda catalog: catalog.sql(query, params, limits)))
 
     def run(self, run_id: str) -> RunSummary:
         """One run, read from its manifest itself. Raises RunNotFound, Corrupt."""
@@ -289,14 +310,14 @@ class ExperimentStore(SeedMethods):
             self._experiments.add(experiment_id)
         return experiment_id
 
-    def _select(self, *question: Any) -> list[Selected]:
+    def _ask(self, question: Callable[[Catalog], Answer]) -> Answer:
         """What the catalog answers; one that had to be emptied is filled and asked again."""
         from holdfast.catalog import CatalogReset
 
         for _ in range(_MOST_RESETS):
             with contextlib.suppress(CatalogReset):
-                return self._catalog().select(*question)
-        return self._catalog().select(*question)
+                return question(self._catalog())
+        return question(self._catalog())
 
     def _catalog(self) -> Catalog:
         """The catalog, brought up to date."""

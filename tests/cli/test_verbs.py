@@ -450,3 +450,31 @@ def test_storing_and_reading_say_how_far_they_are(tmp_path: Path) -> None:
         store.add_artifact_file(run.id, tmp_path / "big", "big", lambda *at: told.append(at))
         store.get_artifact(run.id, "big", to=tmp_path / "out", progress=lambda *at: told.append(at))
     assert told == [(n << 20, 3 << 20) for n in (1, 2, 3)] * 2
+
+
+def test_sql_as_table_json_and_csv(capsys: Out, run_id: str) -> None:
+    query = "SELECT experiment, value AS lr FROM runs JOIN config USING (run_id) WHERE key = 'lr'"
+    lines = ok(capsys, "sql", f"{query} ORDER BY lr").splitlines()
+    assert lines[0].split() == ["experiment", "lr"]
+    assert lines[2].split() == ["exp", "0.1"]
+    found = ok_json(capsys, "sql", f"{query} ORDER BY lr")
+    assert found == [{"experiment": "exp", "lr": 0.1}, {"experiment": "other", "lr": 0.5}]
+    text = ok(capsys, "sql", "SELECT 'a,b' AS one, x'00ff', NULL, 1e999", "--csv")
+    assert text == "one,x'00ff',NULL,1e999\n\"a,b\",00ff,,inf\n"
+    assert ok_json(capsys, "sql", "SELECT x'00ff' AS raw, 1e999 AS far") == [
+        {"raw": "00ff", "far": "Infinity"}
+    ]
+    assert ok(capsys, "sql", "SELECT 1 WHERE 0") == "no rows\n"
+
+
+def test_a_mistake_in_sql_is_a_sentence_and_code_2(capsys: Out, run_id: str) -> None:
+    for query, message in [
+        ("DROP TABLE run", "only SELECT is allowed"),
+        ("SELECT * FROM rusn", "no such table: rusn"),
+    ]:
+        code, out, err = call(capsys, "sql", query)
+        assert (code, out) == (2, "")
+        assert message in err
+    code, _, err = call(capsys, "sql", "SELECT * FROM config", "--max-rows", "1")
+    assert code == 2
+    assert "more than 1 rows" in err

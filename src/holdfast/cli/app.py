@@ -21,6 +21,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "put": "Add a file or directory to a run.",
     "ls": "List the experiments.",
     "runs": "List, filter and sort runs.",
+    "sql": "Ask the runs in SQL.",
     "show": "Show everything about one run.",
     "metrics": "Show the metrics of a run: table, curve or CSV.",
     "artifacts": "List the artifacts of a run.",

@@ -8,6 +8,7 @@ field can make it allocate more than a small multiple of what is really there. S
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -54,21 +55,22 @@ _TEXT = frozenset({str})
 
 
 def _check(value: Any) -> None:
-    """ValueError for what msgpack can hold and the format cannot. Level by level, since most of a value
-    is leaves, and this runs for every file."""
+    """ValueError for what msgpack can hold and the format cannot.
+
+    It runs for every file, so it goes level by level: most of a level is leaves, passed over in C.
+    """
     level = [value] if type(value) in _NESTED else []
     for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for node in level:
-            if type(node) is msgpack.Timestamp:
-                raise ValueError("a timestamp is not part of the format")
-            if type(node) is dict and not _TEXT.issuperset(map(type, node)):
-                raise ValueError("a map has a key that is no text")
-            items = node.values() if type(node) is dict else node
-            inner += [item for item in items if type(item) in _NESTED]
-        if not inner:
+        maps = [node for node in level if type(node) is dict]
+        lists = [node for node in level if type(node) is list]
+        if len(maps) + len(lists) < len(level):
+            raise ValueError("a timestamp is not part of the format")
+        if not _TEXT.issuperset(map(type, chain.from_iterable(maps))):
+            raise ValueError("a map has a key that is no text")
+        items = chain(chain.from_iterable(map(dict.values, maps)), chain.from_iterable(lists))
+        level = [item for item in items if type(item) in _NESTED]
+        if not level:
             return
-        level = inner
     raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 

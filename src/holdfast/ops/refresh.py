@@ -58,7 +58,9 @@ def _refresh_runs(repository: Repository, catalog: Catalog, problems: list[Probl
     A head may be ahead of its chain, and the writer of the missing entry writes the same head again:
     such a run is looked at each time.
     """
-    known = catalog.heads()  # before listing: what others put in from now on is not ours to take out
+    known = (
+        catalog.heads()
+    )  # before listing: what others put in from now on is not ours to take out
     mains, ranks = _listed_heads(repository.backend)
     # A store copied by another tool may lack heads, so it is the folders that say which runs exist.
     folders = repository.backend.folders(layout.RUNS)
