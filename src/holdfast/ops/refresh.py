@@ -84,7 +84,7 @@ def _listed_heads(backend: Backend) -> tuple[dict[str, str], dict[str, dict[int,
     ranks: dict[str, dict[int, int]] = {}
     for owner, number in _newest(backend.names(layout.RANK_HEADS)).items():
         run_id, _, rank = owner.rpartition("@")
-        if run_id and rank.isdecimal():
+        if run_id and _is_number(rank):
             ranks.setdefault(run_id, {})[int(rank)] = int(number)
     return _newest(backend.names(layout.RUN_HEADS)), ranks
 
@@ -94,9 +94,13 @@ def _newest(names: Iterable[str]) -> dict[str, str]:
     newest: dict[str, str] = {}
     for name in names:
         owner, number = name[:-9], name[-8:]
-        if name[-9:-8] == "@" and number.isdecimal() and number > newest.get(owner, ""):
+        if name[-9:-8] == "@" and number > newest.get(owner, "") and _is_number(number):
             newest[owner] = number
     return newest
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 class _Found:
@@ -124,7 +128,7 @@ class _Found:
         numbers: Mapping[int, int | None] = hint.ranks
         if hint.manifest is None and not hint.ranks:
             folders = self._repository.backend.folders(layout.ranks(run_id))
-            numbers = {int(name): None for name in folders if name.isdecimal()}
+            numbers = {int(name): None for name in folders if _is_number(name)}
         chain = partial(Chain, self._repository.backend)
         ranks = {k: _load(chain(layout.rank(run_id, k)), n) for k, n in numbers.items()}
         actual = Heads(
