@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 import holdfast
 from holdfast.backend import token
@@ -365,6 +365,9 @@ class Refreshing(RuleBasedStateMachine):
 
     @rule()
     def lose_the_heads(self) -> None:
+        # A change that nobody saw before its head was lost may be noticed late: heads.md says so.
+        for catalog in self.catalogs:
+            refresh(self.repository, catalog)
         for stat in list(self.backend.walk(layout.HEADS)):
             self.backend.delete(stat.name)
 
@@ -383,10 +386,6 @@ class Refreshing(RuleBasedStateMachine):
             if "config.n" in names or "config" not in query:
                 assert self.catalogs[which].select(query) == fresh.select(query)
         fresh.close()
-
-    @invariant()
-    def both_are_open(self) -> None:
-        assert len(self.catalogs) == 2
 
     def teardown(self) -> None:
         for catalog in self.catalogs:
