@@ -356,6 +356,11 @@ class Refreshing(RuleBasedStateMachine):
         chain = self.repository.manifest(run_id)
         chain.beat(chain.load().number + 1)
 
+    @rule(run_id=runs, rank=st.integers(0, 2))
+    def crash_of_a_rank_before_the_entry(self, run_id: str, rank: int) -> None:
+        chain = Chain(self.backend, layout.rank(run_id, rank))
+        chain.beat(chain.load().number + 1)
+
     @rule(run_id=runs)
     def remove(self, run_id: str) -> None:
         for stat in [*self.backend.walk(layout.run(run_id)), *self.backend.walk(layout.HEADS)]:
