@@ -9,12 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
+from benchmarks import catalog, measure
 from benchmarks.peers import PEERS
 
 STEPS = 300_000
@@ -131,51 +129,6 @@ def imports(place: Path) -> None:
         print(f"| {name} | {1e3 * (measure.in_new_process(code) - bare):.1f} |")
 
 
-def _many_runs(url: Path, count: int) -> float:
-    import holdfast
-
-    chance = random.Random(1)
-    start = time.perf_counter()
-    with holdfast.open(url) as store:
-        for number in range(count):
-            config = {f"p{k}": chance.random() for k in range(10)}
-            with store.start_run("many", config=config, tags={"n": number}) as run:
-                for step in range(20):
-                    run.log({f"m{k}": chance.random() for k in range(5)}, step=step)
-    return time.perf_counter() - start
-
-
-def listing(place: Path) -> None:
-    """Create runs of 10 params and 5 metrics × 20 steps, durable; list, filter and sort them."""
-    import holdfast
-
-    print(
-        "| runs | create and finish, s | cold catalog, s | all, warm, ms | filter + sort, warm, ms |"
-    )
-    print("|---|---|---|---|---|")
-    for count in (1_000, 10_000):
-        url = place / f"list-{count}"
-        created = _many_runs(url, count)
-        with holdfast.open(url, cache=False) as store:
-            cold = _seconds(store.runs)
-            every = measure.median(partial(_seconds, store.runs))
-            filtered = measure.median(partial(_seconds, partial(_query, store)))
-        print(
-            f"| {count:,} | {created:.1f} | {cold:.2f} | {1e3 * every:.0f} | {1e3 * filtered:.0f} |"
-        )
-
-
-def _query(store: Any) -> Any:
-    where = "config.p0 < 0.3 and metrics.m1.last > 0.5 and status == 'Success'"
-    return store.runs(where, order_by="-metrics.m0.min", limit=50)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def artifacts(place: Path) -> None:
     """A 2 GiB artifact in and out: speed, and peak memory of the process."""
     source = place / "large.bin"
@@ -203,7 +156,13 @@ def artifacts(place: Path) -> None:
         print(f"| {name} | {spent:.1f} | {2147 / spent:.0f} | {memory:.0f} |")
 
 
-SECTIONS = {"import": imports, "log": log, "read": read, "list": listing, "artifacts": artifacts}
+SECTIONS = {
+    "import": imports,
+    "log": log,
+    "read": read,
+    "list": catalog.listing,
+    "artifacts": artifacts,
+}
 
 
 def main() -> None:

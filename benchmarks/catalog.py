@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from benchmarks import measure
 
 RUNS = (1_000, 10_000, 100_000)
 WHERE = "config.p0 < 0.3 and metrics.m1.last > 0.5 and status == 'Success'"
@@ -88,3 +94,129 @@ class _Quick:
 
     def walk(self, prefix: str) -> Iterator[Any]:
         return iter(())
+
+
+NEW_PROCESS = """
+import time, holdfast, holdfast.catalog, holdfast.ops.refresh, holdfast.query
+store = holdfast.open({url!r})
+start = time.perf_counter()
+assert len(store.runs({where!r}, order_by={order!r}, limit=50)) == 50
+print(time.perf_counter() - start)
+"""
+
+
+def listing(place: Path) -> None:
+    """Filter and sort many runs, the refresh of the catalog included; how it grows; peers."""
+    print("| runs | cold catalog, s | warm, same process, ms | warm, new process, ms |", end="")
+    print(" one run more, ms | json lines, ms | parquet, ms | mlflow sqlite, ms |")
+    print("|---|---|---|---|---|---|---|---|")
+    os.environ["HOLDFAST_CACHE_DIR"] = str(place / "cache")
+    for count in RUNS:
+        url = place / f"list-{count}"
+        make(url, count)
+        time.sleep(2.1)  # a store that was written just now has no tokens yet
+        cells = [*_ours(url), *_rows(place, count), _mlflow(place, count)]
+        print(f"| {count:,} | {' | '.join(cells)} |", flush=True)
+
+
+def _ours(url: Path) -> list[str]:
+    import holdfast
+
+    with holdfast.open(url) as store:
+        cold = _seconds(partial(_ask, store))
+        same = measure.median(partial(_seconds, partial(_ask, store)))
+        code = NEW_PROCESS.format(url=str(url), where=WHERE, order=ORDER)
+        new = measure.said_by_process(code)
+        more = measure.median(partial(_after_one_more, store))
+    return [f"{cold:.2f}", *(f"{1e3 * seconds:.1f}" for seconds in (same, new, more))]
+
+
+def _ask(store: Any) -> None:
+    found = store.runs(WHERE, order_by=ORDER, limit=50)
+    if len(found) != 50:
+        raise SystemExit(f"{len(found)} runs were found, not 50")
+
+
+def _after_one_more(store: Any) -> float:
+    store.start_run("many", capture=False).finish()
+    return _seconds(partial(_ask, store))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+# One row a run, by hand: nothing is kept up to date, and the whole file is read for each question.
+
+
+def _flat(number: int) -> dict[str, Any]:
+    state = state_of(number, {"run": {"created_at": 0}})
+    stats = {f"{k}.{s}": of[s] for k, of in state["metrics"].items() for s in ("last", "min")}
+    return {"run_id": state["run"]["run_id"], "status": "Success", **state["config"], **stats}
+
+
+def _rows(place: Path, count: int) -> list[str]:
+    lines = place / "rows.jsonl"
+    lines.write_text("".join(json.dumps(_flat(number)) + "\n" for number in range(count)))
+
+    def by_hand() -> None:
+        with open(lines) as file:
+            rows = [json.loads(line) for line in file]
+        kept = [r for r in rows if r["p0"] < 0.3 and r["m1.last"] > 0.5]
+        sorted(kept, key=lambda row: -row["m0.min"])[:50]
+
+    found = [f"{1e3 * measure.median(partial(_seconds, by_hand), 3):.1f}"]
+    try:
+        return [*found, f"{1e3 * measure.median(_parquet(place, lines)):.1f}"]
+    except ImportError:
+        return [*found, "–"]
+
+
+def _parquet(place: Path, lines: Path) -> Callable[[], float]:
+    import pyarrow.compute as pc
+    import pyarrow.json as pj
+    import pyarrow.parquet as pq
+
+    file = place / "rows.parquet"
+    pq.write_table(pj.read_json(lines), file, compression="zstd")
+
+    def question() -> None:
+        where = (pc.field("p0") < 0.3) & (pc.field("m1.last") > 0.5)
+        table = pq.read_table(file, filters=where & (pc.field("status") == "Success"))
+        table.sort_by([("m0.min", "descending")]).slice(0, 50).to_pylist()
+
+    return partial(_seconds, question)
+
+
+def _mlflow(place: Path, count: int) -> str:
+    """Only for the fewest runs: to put them in takes it minutes."""
+    if count != RUNS[0]:
+        return "–"
+    try:
+        import mlflow
+    except ImportError:
+        return "–"
+    mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("many")
+    for number in range(count):
+        _put_into_mlflow(client, experiment, number)
+    where = "params.p0 < '0.3' and metrics.m1 > 0.5 and attributes.status = 'FINISHED'"
+
+    def question() -> None:
+        client.search_runs([experiment], where, order_by=["metrics.m0 DESC"], max_results=50)
+
+    return f"{1e3 * measure.median(partial(_seconds, question)):.1f}"
+
+
+def _put_into_mlflow(client: Any, experiment: str, number: int) -> None:
+    from mlflow.entities import Metric, Param
+
+    state = state_of(number, {"run": {"created_at": 0}})
+    run_id = client.create_run(experiment).info.run_id
+    metrics = [Metric(key, of["last"], 0, 19) for key, of in state["metrics"].items()]
+    params = [Param(key, str(value)) for key, value in state["config"].items()]
+    client.log_batch(run_id, metrics=metrics, params=params)
+    client.set_terminated(run_id)
