@@ -267,6 +267,10 @@ def segment(data: bytes) -> dict[str, Any]:
             check_blocks(blocks, rows, offset)
     for axis, blocks in index["columns"].values():
         check_blocks(blocks, index["axes"][axis][0], offset)
+    for key, (count, *lists) in index.get("overviews", {}).items():
+        need(key in index["columns"], "an overview without its metric")
+        for blocks in lists:
+            check_blocks(blocks, count, offset)
     return index
 
 
@@ -283,7 +287,17 @@ def segment_rows(data: bytes, key: str) -> list[tuple[int, int, float]]:
     if key not in index["columns"]:
         return []
     axis, values = index["columns"][key]
-    _, steps, times = index["axes"][axis]
+    return rows_of(data, *index["axes"][axis][1:], values)
+
+
+def overview_rows(data: bytes, key: str) -> list[tuple[int, int, float]]:
+    """(step, time, value) of the points in the overview of a metric."""
+    return rows_of(data, *segment(data)["overviews"][key][1:])
+
+
+def rows_of(
+    data: bytes, steps: list[Any], times: list[Any], values: list[Any]
+) -> list[tuple[int, int, float]]:
     columns = [
         read_column(data, steps, "<u8"),
         read_column(data, times, "<i8"),

@@ -59,6 +59,12 @@ def rank(run_id: str, number: int) -> str:
     return f"{ranks(run_id)}{number}/"
 
 
+def rank_number(chain: str) -> int | None:
+    """The rank of the chain with this prefix; None for any other chain."""
+    found = re.match(r"runs/[^/]+/ranks/(0|[1-9][0-9]*)/\Z", chain)
+    return int(found[1]) if found else None
+
+
 def segment(run_id: str, digest: Digest) -> str:
     return f"{RUNS}{run_id}/segments/{digest.hex}.seg"
 

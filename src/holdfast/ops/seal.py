@@ -96,13 +96,14 @@ def _segment(
     }
     if not axes:
         return Sealed(name, None, about, [])
-    file, index_bytes = segment.encode({"run_id": run_id, **about}, axes)
+    file, sizes = segment.encode({"run_id": run_id, **about}, axes)
     digest = Digest.of(file)
     with suppress(NameExists):  # an earlier try got this far: the same bytes are there
         repository.backend.create(layout.segment(run_id, digest), file)
     about |= {
-        "size_bytes": len(file),
-        "index_bytes": index_bytes,
+        **sizes,
+        "first_step": min(int(axis.steps[0]) for axis in axes),
+        "last_step": max(int(axis.steps[-1]) for axis in axes),
         "rows": held.row_count,
         "points": sum(len(axis.steps) * len(axis.columns) for axis in axes),
     }
