@@ -7,8 +7,8 @@ run that several processes write has ranks, each with a chain of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain, Snapshot
 from holdfast.errors import InvalidValue, NameNotFound
-from holdfast.format import layout, overview, segment, spool
+from holdfast.format import layout, overview, segment, spool, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis
 from holdfast.series_parts import (
@@ -79,52 +79,36 @@ class LiveSpool:
         return self.scan.about
 
     @property
-    def rank(self) -> int:
-        """The rank of the process that wrote it."""
-        return int(self.about.get("rank") or 0)
+    def rank(self) -> int | None:
+        """Whose points it holds: None for the main writer of the run."""
+        return self.scan.about.get("rank")
 
 
 class RunPoints:
-    """Everything logged to one run at one moment: the segments in its manifest and in the chains of
-    its further writers, `ranks` by number, and its spools."""
+    """Everything logged to one run at one moment: the segments of all its writers and its spools."""
 
     def __init__(
-        self,
-        backend: Backend,
-        run_id: str,
-        snapshot: Snapshot,
-        spools: list[LiveSpool],
-        ranks: Mapping[int, State] | None = None,
+        self, backend: Backend, run_id: str, snapshot: Snapshot, spools: list[LiveSpool]
     ) -> None:
         self.backend = backend
         self.run_id = run_id
         self.snapshot = snapshot
-        self.ranks = dict(ranks or {})
-        states = [snapshot.state, *self.ranks.values()]
-        self.spools = [
-            live
-            for live in spools
-            if not any(is_sealed(state, live.writer, live.sequence) for state in states)
-        ]
-        self.cuts = cuts(snapshot.state, self.spools)
-        parts = [*map(self._sealed, self._segments()), *map(_live, self.spools)]
-        self._parts = sorted(parts, key=lambda part: part.order)
+        state = snapshot.state
+        self.spools = [live for live in spools if not is_sealed(state, live.writer, live.sequence)]
+        self.cuts = cuts(state, self.spools)
         self._opened = lru_cache(maxsize=_HELD)(SegmentFile.open)
-        self._several = len({part.rank for part in parts}) > 1
+        self._several = "ranks" in state or any(live.rank is not None for live in spools)
+        self._parts = sorted(
+            [*map(self._sealed, state.get("segments", {}).items()), *map(_live, self.spools)],
+            key=lambda part: part.order,
+        )
 
     @classmethod
     def load(cls, backend: Backend, run_id: str, spools: Backend) -> RunPoints:
         """Everything there is now; `spools` is where the open spools lie."""
         # Spools first: one that is sealed in the meantime is then found in the newer manifest.
         live = list(live_spools(spools, run_id))
-        listed = _listed(backend, run_id)
-        main = layout.manifest(run_id)
-        ranks = {
-            number: Chain(backend, prefix).load(listed[prefix]).state
-            for prefix in sorted(listed.keys() - {main})
-            if (number := layout.rank_number(prefix)) is not None
-        }
-        return cls(backend, run_id, Chain(backend, main).load(listed.get(main, [])), live, ranks)
+        return cls(backend, run_id, _load_state(backend, run_id), live)
 
     @classmethod
     def of_state(
@@ -136,14 +120,12 @@ class RunPoints:
 
     def keys(self) -> list[str]:
         """Every metric that has points, sorted."""
-        states = [self.snapshot.state, *self.ranks.values()]
-        sealed = {key for state in states for key in state.get("metrics", {})}
         live = {key for item in self.spools for table in item.scan.tables for key in table.keys}
-        return sorted(sealed | live)
+        return sorted(live | self.snapshot.state.get("metrics", {}).keys())
 
     def point_count(self) -> int:
         """Every point ever logged, superseded ones included."""
-        sealed = sum(about["points"] for _, _, about in self._segments())
+        sealed = sum(item["points"] for item in self.snapshot.state.get("segments", {}).values())
         tables = [table for item in self.spools for table in item.scan.tables]
         return int(sealed + sum(len(table.keys) * len(table.rows) for table in tables))
 
@@ -193,22 +175,14 @@ class RunPoints:
                     axes[key].append((part.rank, kept))
         return {key: _few(self._joined(key, pieces)) for key, pieces in axes.items()}
 
-    def _segments(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """(rank, name, what its chain says) of every segment."""
-        states = [(0, self.snapshot.state), *self.ranks.items()]
-        return [
-            (rank, name, about)
-            for rank, state in states
-            for name, about in state.get("segments", {}).items()
-        ]
-
-    def _sealed(self, item: tuple[int, str, dict[str, Any]]) -> Part:
-        rank, name, about = item
+    def _sealed(self, item: tuple[str, dict[str, Any]]) -> Part:
+        name, about = item
         file = SegmentFile(self.backend, self.run_id, name, about)
+        attempt, rank = about["attempt"], about.get("rank", 0)
         return Part(
-            about["attempt"],
+            attempt,
             rank,
-            (about["attempt"], rank, about["opened_at"], about["writer"], about["sequence"]),
+            (rank, attempt, about["opened_at"], about["writer"], about["sequence"]),
             partial(self._find, file),
             file.overview,
             about.get("first_step"),
@@ -259,14 +233,28 @@ class RunPoints:
         return series
 
 
-def _listed(backend: Backend, run_id: str) -> dict[str, list[int]]:
-    """The entry numbers of each chain of a run, by its prefix: one listing."""
-    found: dict[str, list[int]] = {}
+def _load_state(backend: Backend, run_id: str) -> Snapshot:
+    """The manifest, with the segments and the metrics of every rank that joined the run; one listing."""
+    listed: dict[str, list[int]] = {}
     for stat in backend.walk(layout.run(run_id)):
         number = layout.entry_number(stat.name)
         if number is not None:
-            found.setdefault(stat.name.rpartition("/")[0] + "/", []).append(number)
-    return found
+            listed.setdefault(stat.name.rpartition("/")[0] + "/", []).append(number)
+    main, ranks = layout.manifest(run_id), layout.ranks(run_id)
+    snapshot = Chain(backend, main).load(listed.pop(main, []))
+    states = {
+        number: Chain(backend, prefix).load(numbers).state
+        for prefix, numbers in listed.items()
+        if (number := layout.rank_number(prefix.removeprefix(ranks).rstrip("/"))) is not None
+    }
+    if not states:
+        return snapshot
+    merged = stats.with_ranks(snapshot.state, states)
+    segments = dict(merged.get("segments", {}))
+    for number, state in states.items():
+        for name, about in state.get("segments", {}).items():
+            segments[name] = {**about, "rank": number}
+    return replace(snapshot, state={**merged, "segments": segments})
 
 
 def _live(live: LiveSpool) -> Part:
@@ -282,8 +270,9 @@ def _live(live: LiveSpool) -> Part:
         most = overview.MOST_POINTS
         return {k: axis.rows(overview.pick(axis.columns[k], most), k) for k, axis in axes.items()}
 
-    order = (about["attempt"], live.rank, about["opened_at"], live.writer, live.sequence)
-    return Part(about["attempt"], live.rank, order, find, few)
+    attempt, rank = about["attempt"], live.rank or 0
+    order = (rank, attempt, about["opened_at"], live.writer, live.sequence)
+    return Part(attempt, rank, order, find, few)
 
 
 def _few(series: Series) -> Series:
@@ -359,7 +348,7 @@ def cuts(state: State, spools: list[LiveSpool], upto: int | None = None) -> dict
     end of that attempt."""
     starts = {int(n): about.get("from_step") for n, about in state.get("attempts", {}).items()}
     for live in spools:
-        if live.about.get("rank") is not None:
+        if live.rank is not None:
             continue  # a further writer begins no attempt
         starts.setdefault(live.about["attempt"], None)
         if starts[live.about["attempt"]] is None:
