@@ -98,9 +98,13 @@ class Writer:
         self.size_bytes = 0
         self._put(frame.header(KIND, VERSION))
 
-    def axis(self, steps: NDArray[np.uint64], times: NDArray[np.int64]) -> None:
-        """Begin an axis, whose rows are in step order; its columns follow."""
-        self._axes.append([len(steps), self._column(steps), self._column(times)])
+    def axis(self, steps: NDArray[np.uint64]) -> None:
+        """Begin an axis, whose rows are in step order; its times follow, then its columns."""
+        self._axes.append([len(steps), self._column(steps)])
+
+    def times(self, times: NDArray[np.int64]) -> None:
+        """The times of the axis that was begun last."""
+        self._axes[-1].append(self._column(times))
 
     def column(self, key: str, values: NDArray[np.float64]) -> None:
         """One metric of the axis that was begun last."""
@@ -148,7 +152,8 @@ def encode(
     out = bytearray()
     writer = Writer(out.extend)
     for axis in parts:
-        writer.axis(axis.steps, axis.times)
+        writer.axis(axis.steps)
+        writer.times(axis.times)
         for key, values in axis.columns.items():
             writer.column(key, values)
     for axis, most in zip(parts, points([len(axis.steps) for axis in parts]), strict=True):
