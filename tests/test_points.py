@@ -3,6 +3,8 @@ against the whole series, and against what is read for it."""
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
 from holdfast.errors import Corrupt, InvalidValue
@@ -190,6 +193,22 @@ def test_the_last_points_read_the_last_blocks(long_store: MemoryBackend) -> None
     assert len(counting.calls) <= 4
     assert counting.bytes < 65_536 * 9
     assert same(read.series("a", last=LONG + 7), read.series("a").slice(slice(-LONG - 7, None)))
+
+
+def test_compaction_holds_one_column_at_a_time(long_store: MemoryBackend, tmp_path: Path) -> None:
+    local = LocalBackend(tmp_path)
+    for stat in long_store.walk(""):
+        local.put(stat.name, long_store.get(stat.name))
+    with opened(local) as store:
+        tracemalloc.start()
+        try:
+            store.compact(RUN)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert len(segments(store)) == 1
+    # Rows in step order: one column of them, and one while the next is decoded; never the file.
+    assert peak < 2 * 8 * 3 * LONG + 6_000_000
 
 
 def test_a_chart_of_every_metric_costs_three_requests(long_store: MemoryBackend) -> None:
