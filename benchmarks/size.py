@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,7 @@ def size(place: Path) -> None:
 
 def _bytes(place: Path, write: Any, data: Any) -> int:
     """Of what is needed to read the points: for Holdfast the segments that the manifest names."""
-    home = place / "history"
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(dir=place))  # some peers keep a database open by its path
     write(home, data)
     found = _named(home / "lab") if (home / "lab").exists() else measure.size_bytes(home)
     shutil.rmtree(home)

@@ -335,6 +335,28 @@ def test_inputs_that_are_replaced_by_something_else_are_given_up() -> None:
         assert segments(store) == {}
 
 
+def test_what_was_removed_meanwhile_is_not_brought_back() -> None:
+    """Before each call another process takes the inputs out of the manifest, their files staying."""
+    at = 0
+    while True:
+        at += 1
+        backend = MemoryBackend()
+        with opened(backend) as store:
+            fill(store, spools=9).finish(compact=False)
+            chain, inputs = store.repository.manifest(RUN), dict.fromkeys(segments(store))
+
+            def act(chain: Any = chain, inputs: Any = inputs) -> None:
+                chain.commit(chain.load(), lambda state: {"segments": inputs})
+
+            meanwhile = Meanwhile(backend, at, act)
+            found = opened(meanwhile).compact(RUN)
+            if meanwhile.calls < at:
+                break
+            assert not inputs.keys() & segments(store).keys()
+            assert len(segments(store)) == (0 if not found or found[0].given_up else 1)
+    assert at > 10
+
+
 def test_many_threads_compact_one_run() -> None:
     backend = MemoryBackend()
     with opened(backend) as store:
