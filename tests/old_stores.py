@@ -1,6 +1,6 @@
-"""The store in fixtures/stores/format-1 and how it was made: `python tests/old_stores.py` makes it anew.
+"""The stores in fixtures/stores and how they were made: `python tests/old_stores.py NAME` makes one anew.
 
-That is done once for each format, and never again: what lies there is what an older Holdfast left.
+That is done once for each format, and once more when one gains something; never again: what lies there is what an older Holdfast left.
 `describe` is what every later Holdfast must still say of it.
 """
 
@@ -10,7 +10,9 @@ import json
 import os
 import shutil
 import struct
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +23,7 @@ from holdfast import MetricRecord, RunStatus, Timestamp
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
 PLAIN, RESUMED, LEFT = (f"20250115-12000{n}-aaaaa{n}" for n in range(3))
+RANKS = "20250115-120009-aaaaa9"
 
 
 def bits(value: float) -> str:
@@ -51,12 +54,22 @@ def _run(store: Any, run: Any) -> dict[str, Any]:
         "attempts": run.attempts,
         "generation": run.generation,
         "deleted": run.deleted,
-        "metrics": {key: _stats(stats) for key, stats in run.metrics.items()},
+        "metrics": {key: _stats(stats) for key, stats in store.run(run.run_id).metrics.items()},
+        **_ranks_of(store, run.run_id),
         "series": {key: points(store, run.run_id, key) for key in store.metric_keys(run.run_id)},
         "artifacts": {
             key: _artifact(store, run.run_id, about) for key, about in run.artifacts.items()
         },
     }
+
+
+def _ranks_of(store: Any, run_id: str) -> dict[str, Any]:
+    """Who joined the run, and who wrote each point."""
+    joined = store.run(run_id).ranks
+    if not joined:
+        return {}
+    series = {key: store.metrics(run_id, key).ranks.tolist() for key in store.metric_keys(run_id)}
+    return {"ranks": {"joined": list(joined), "series": series}}
 
 
 def _stats(stats: Any) -> dict[str, Any]:
@@ -100,7 +113,7 @@ def _node(path: Path) -> dict[str, Any]:
 # How it was made.
 
 
-def make(target: Path) -> None:
+def make(target: Path, fill: Callable[[Any, Path], None]) -> None:
     """Write the store to `target`, and beside it what must be read from it."""
     ticks = iter(range(NOON, NOON + 10**15, 1_000_000))
     nonces = iter(range(10**6))
@@ -171,10 +184,32 @@ def _resumed(store: Any) -> None:
     run.finish()
 
 
+def fill_ranks(store: Any, folder: Path) -> None:
+    """As `fill`, and ranks: ended, superseded, and left in a spool."""
+    fill(store, folder)
+    run = store.start_run("resnet", run_id=RANKS, capture=False)
+    for rank in (0, 1, 2**31 - 1):
+        with store.join_run(RANKS, rank=rank) as joined:
+            for step in range(6):
+                joined.log({"loss": step + rank / 2**33, f"rank/{rank}": step}, step=step)
+    run.log({"loss": 0.25}, step=0)
+    run.finish()
+    run = store.resume(RANKS, step=4)
+    run.log({"loss": 0.125})
+    with store.join_run(RANKS, rank=1) as joined:
+        joined.log({"loss": float("nan")})
+    run.finish()
+    left = store.join_run(LEFT, rank=3)
+    left.log({"loss": -1.0}, step=12)
+    left.flush()
+
+
+FILLS = {"format-1-ranks": fill_ranks}
+
 if __name__ == "__main__":
-    target = STORES / "format-1"
+    target = STORES / sys.argv[1]
     shutil.rmtree(target, ignore_errors=True)
     STORES.mkdir(parents=True, exist_ok=True)
-    make(target)
+    make(target, FILLS.get(target.name, fill))
     sizes = [path.stat().st_size for path in STORES.rglob("*") if path.is_file()]
     print(f"{len(sizes)} files, {sum(sizes)} bytes")

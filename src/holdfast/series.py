@@ -144,15 +144,15 @@ class RunPoints:
 
     def _sealed(self, item: tuple[str, dict[str, Any]]) -> _Part:
         name, about = item
-        attempt, rank = about["attempt"], about.get("rank", 0)
-        order = (rank, attempt, about["opened_at"], about["writer"], about["sequence"])
-        return _Part(attempt, rank, order, lambda key: self._read(Digest(name), about, key))
+        attempt, rank = about["attempt"], about.get("rank")
+        order = (_place(rank), attempt, about["opened_at"], about["writer"], about["sequence"])
+        return _Part(attempt, rank or 0, order, lambda key: self._read(Digest(name), about, key))
 
     def _live(self, live: LiveSpool) -> _Part:
         about = live.about
-        attempt, rank = about["attempt"], live.rank or 0
-        order = (rank, attempt, about["opened_at"], live.writer, live.sequence)
-        return _Part(attempt, rank, order, lambda key: live_axis(live, key))
+        attempt = about["attempt"]
+        order = (_place(live.rank), attempt, about["opened_at"], live.writer, live.sequence)
+        return _Part(attempt, live.rank or 0, order, lambda key: live_axis(live, key))
 
     def _read(self, digest: Digest, about: dict[str, Any], key: str) -> Axis | None:
         place = layout.segment(self.run_id, digest)
@@ -176,6 +176,11 @@ class RunPoints:
                 raise Corrupt(f"{place} is missing from the store", place=place) from error
 
         return again(read)
+
+
+def _place(rank: int | None) -> int:
+    """The main writer comes before every rank."""
+    return -1 if rank is None else rank
 
 
 def _with_ranks(backend: Backend, run_id: str, snapshot: Snapshot) -> Snapshot:
