@@ -1,7 +1,7 @@
 """The stores in fixtures/stores and how they were made: `python tests/old_stores.py NAME` makes one anew.
 
-That is done once for each format, and once more when one gains something; never again: what lies there is what an older Holdfast left.
-`describe` is what every later Holdfast must still say of it.
+That is done once for each format, and once more when one gains something; never again: what lies there
+is what an older Holdfast left. `describe` is what every later Holdfast must still say of it.
 """
 
 from __future__ import annotations

@@ -384,7 +384,7 @@ class Run:
             about, rows = spool(path.read_bytes())
             need((about["writer"], about["sequence"]) == (writer, int(sequence)), "a moved spool")
             rank = about.get("rank")
-            need(rank is None or type(rank) is int and rank >= 0, "rank")
+            need(rank is None or (type(rank) is int and rank >= 0), "rank")
             place = (
                 -1 if rank is None else rank,
                 about["attempt"],
