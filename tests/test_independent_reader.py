@@ -121,19 +121,28 @@ def _plain(artifact: Any) -> Any:
 
 
 def _check_statistics(run: dict[str, Any]) -> None:
-    """What the manifest says of the sealed metrics follows from their points."""
-    for key, stats in run["state"].get("metrics", {}).items():
-        values = [struct.unpack(">d", bytes.fromhex(bits))[0] for _, _, bits in run["series"][key]]
-        real = [value for value in values if value == value]
-        assert stats["count"] == len(values)
-        assert stats["nan"] == len(values) - len(real)
-        assert (stats["first_step"], stats["last_step"]) == (
-            run["series"][key][0][0],
-            run["series"][key][-1][0],
-        )
-        assert [struct.pack(">d", stats[end]) for end in ("first", "last")] == [
-            struct.pack(">d", values[0]),
-            struct.pack(">d", values[-1]),
-        ]
-        assert (stats["min"], stats["max"]) == (min(real), max(real))
-        assert stats["mean"] == pytest.approx(sum(real) / len(real))
+    """What the manifest and the ranks say of the sealed metrics follows from their points."""
+    states = [run["state"], *(run["ranks"][rank] for rank in sorted(run["ranks"]))]
+    for key in {key for state in states for key in state.get("metrics", {})}:
+        told = [state["metrics"][key] for state in states if key in state.get("metrics", {})]
+        _check_metric(told, run["series"][key])
+
+
+def _check_metric(told: list[dict[str, Any]], points: list[list[Any]]) -> None:
+    """`told` are the statistics by each writer, the main one first, then by rank."""
+    values = [struct.unpack(">d", bytes.fromhex(bits))[0] for _, _, bits in points]
+    real = [value for value in values if value == value]
+    assert sum(stats["count"] for stats in told) == len(values)
+    assert sum(stats["nan"] for stats in told) == len(values) - len(real)
+    first = min(told, key=lambda stats: stats["first_step"])
+    last = max(reversed(told), key=lambda stats: stats["last_step"])
+    assert (first["first_step"], last["last_step"]) == (points[0][0], points[-1][0])
+    assert [struct.pack(">d", value) for value in (first["first"], last["last"])] == [
+        struct.pack(">d", values[0]),
+        struct.pack(">d", values[-1]),
+    ]
+    some = [stats for stats in told if "mean" in stats]
+    assert min(stats["min"] for stats in some) == min(real)
+    assert max(stats["max"] for stats in some) == max(real)
+    total = sum(stats["mean"] * (stats["count"] - stats["nan"]) for stats in some)
+    assert total == pytest.approx(sum(real))

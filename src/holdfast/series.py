@@ -178,11 +178,11 @@ class RunPoints:
     def _sealed(self, item: tuple[str, dict[str, Any]]) -> Part:
         name, about = item
         file = SegmentFile(self.backend, self.run_id, name, about)
-        attempt, rank = about["attempt"], about.get("rank", 0)
+        attempt, rank = about["attempt"], about.get("rank")
         return Part(
             attempt,
-            rank,
-            (rank, attempt, about["opened_at"], about["writer"], about["sequence"]),
+            rank or 0,
+            (_place(rank), attempt, about["opened_at"], about["writer"], about["sequence"]),
             partial(self._find, file),
             file.overview,
             about.get("first_step"),
@@ -270,9 +270,14 @@ def _live(live: LiveSpool) -> Part:
         most = overview.MOST_POINTS
         return {k: axis.rows(overview.pick(axis.columns[k], most), k) for k, axis in axes.items()}
 
-    attempt, rank = about["attempt"], live.rank or 0
-    order = (rank, attempt, about["opened_at"], live.writer, live.sequence)
-    return Part(attempt, rank, order, find, few)
+    attempt = about["attempt"]
+    order = (_place(live.rank), attempt, about["opened_at"], live.writer, live.sequence)
+    return Part(attempt, live.rank or 0, order, find, few)
+
+
+def _place(rank: int | None) -> int:
+    """The main writer comes before every rank."""
+    return -1 if rank is None else rank
 
 
 def _few(series: Series) -> Series:

@@ -136,6 +136,7 @@ def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[S
     base = seal(repository, run_id, left.pop(None, []), base=base)
     for rank, names in left.items():
         seal(repository, run_id, names, rank=rank)
+    everybody = {} if step is not None else rank_states(repository, run_id, base.state)
     now = time.time_ns()
 
     def decide(state: State) -> State:
@@ -160,11 +161,11 @@ def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[S
 
     after = chain.commit(base, decide)
     recount_ranks(repository, run_id)
-    return after, attempt(after.state), next_step(after.state)
+    return after, attempt(after.state), next_step(stats.with_ranks(after.state, everybody))
 
 
 def next_step(state: State) -> int:
-    """The step after the last one that a writer has sealed."""
+    """The step after the last one that was sealed."""
     last = [about["last_step"] for about in state.get("metrics", {}).values()]
     return max(last, default=-1) + 1
 
