@@ -235,6 +235,7 @@ def test_spools_are_sealed_behind_the_logger(store: Store, monkeypatch: pytest.M
             if step % 500 == 499:
                 run._writer.tend()
         assert store.metrics(run.id, "x").values.tolist() == list(range(5000))
+        run.finish(compact=False)
     assert store.metrics(run.id, "x").values.tolist() == list(range(5000))
     state = store.repository.manifest(run.id).load().state
     assert len(state["segments"]) > 3
