@@ -60,15 +60,15 @@ def test_a_run_and_a_rank_without_points(store: Store) -> None:
 def test_ten_thousand_metrics_logged_over_and_over(store: Store) -> None:
     keys = [f"layer/{n // 100}/unit/{n % 100}" for n in range(10_000)]
     with store.start_run("wide") as run:
-        for step in range(3):
+        for step in range(2):
             run.log({key: step + n for n, key in enumerate(keys)}, step=step)
             run._writer.seal(go_on=True)
         run.log({"once": 1.0}, step=1)
     metrics = store.run(run.id).metrics
     assert len(metrics) == 10_001
-    assert (metrics[keys[77]].count, metrics[keys[77]].last) == (3, 79.0)
+    assert (metrics[keys[77]].count, metrics[keys[77]].last) == (2, 78.0)
     assert metrics["once"].count == 1
-    assert store.metrics(run.id, keys[-1]).values.tolist() == [9999.0, 10_000.0, 10_001.0]
+    assert store.metrics(run.id, keys[-1]).values.tolist() == [9999.0, 10_000.0]
 
 
 class Clock:
