@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from holdfast.store import ExperimentStore as open  # noqa: N813
     from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
+    from holdfast.together import Aligned, SeriesMap
 
 # Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
 _WHERE = {
+    "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
     "Digest": "digest",
@@ -42,11 +44,13 @@ _WHERE = {
     "RunStatus": "records",
     "RunSummary": "summary",
     "Series": "series",
+    "SeriesMap": "together",
     "StoreStorage": "storage",
     "Timestamp": "timestamp",
 }
 
 __all__ = [
+    "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
     "Digest",
@@ -62,6 +66,7 @@ __all__ = [
     "RunStatus",
     "RunSummary",
     "Series",
+    "SeriesMap",
     "StoreStorage",
     "Timestamp",
     "open",

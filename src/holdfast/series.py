@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain, Snapshot
+from holdfast.columnar import Batch, Column, Columnar
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, NameNotFound
 from holdfast.format import layout, segment, spool
@@ -27,11 +28,12 @@ _WHOLE_BYTES = 262_144  # a segment up to this size is read whole and held again
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Series(Columnar):
     """All points of one metric of one run, by step; equal steps in the order they were logged.
 
     `steps` uint64, `values` float64 (NaN and infinities exact), `timestamps` int64 in ns since 1970;
-    `ranks` int32, the writer of each point, None when one process alone wrote the run.
+    `ranks` int32, the writer of each point, None when one process alone wrote the run. As a frame its
+    columns are step, time, value, and rank when there are ranks.
     """
 
     key: str
@@ -46,6 +48,29 @@ class Series:
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """(step, value) pairs."""
         return iter(zip(self.steps.tolist(), self.values.tolist(), strict=True))
+
+    def _batches(self) -> list[Batch]:
+        return [series_columns(self, ranked=self.ranks is not None)]
+
+
+def series_columns(series: Series, *, ranked: bool) -> Batch:
+    """The columns of a frame; with `ranked`, the points of a lone writer have rank 0."""
+    columns = [
+        Column("step", "uint64", series.steps),
+        Column("time", "time", series.timestamps),
+        Column("value", "float64", series.values),
+    ]
+    if ranked:
+        none = np.zeros(len(series), np.int32) if series.ranks is None else series.ranks
+        columns.append(Column("rank", "int32", none))
+    return columns
+
+
+def taken(series: Series, rows: Any) -> Series:
+    """The rows of a series that an index of numpy names: numbers, a mask or a slice."""
+    ranks = None if series.ranks is None else series.ranks[rows]
+    columns = (series.steps[rows], series.values[rows], series.timestamps[rows])
+    return Series(series.key, *columns, ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +140,37 @@ class RunPoints:
         tables = [table for item in self.spools for table in item.scan.tables]
         return int(sealed + sum(len(table.keys) * len(table.rows) for table in tables))
 
-    def series(self, key: str) -> Series:
-        """The series of `key`; empty when it was never logged. Raises Corrupt, naming the file."""
-        found = [cut(part.read(key), self.cuts.get(part.attempt)) for part in self._parts]
+    def series(
+        self,
+        key: str,
+        *,
+        steps: tuple[int | None, int | None] = (None, None),
+        last: int | None = None,
+        attempt: int | None = None,
+        rank: int | None = None,
+    ) -> Series:
+        """The series of `key`; empty when it was never logged. Raises Corrupt, naming the file.
+
+        `steps` is (first, stop), None for an open end; `last` the number of points at the end;
+        `attempt` gives the series as the run stood at the end of that attempt.
+        """
+        whole = self._whole(key, attempt)
+        lone = np.zeros(len(whole), np.int32) if whole.ranks is None else whole.ranks
+        if rank is not None:
+            whole = taken(whole, lone == rank)
+        ends = [np.searchsorted(whole.steps, np.uint64(e)) if e is not None else e for e in steps]
+        whole = taken(whole, slice(*ends))
+        return whole if last is None else taken(whole, slice(max(0, len(whole) - last), None))
+
+    def _whole(self, key: str, attempt: int | None) -> Series:
+        parts, first = self._parts, self.cuts
+        if attempt is not None:
+            parts = [part for part in parts if part.attempt <= attempt]
+            state = self.snapshot.state
+            begun = {n: v for n, v in state.get("attempts", {}).items() if int(n) <= attempt}
+            live = [item for item in self.spools if item.about["attempt"] <= attempt]
+            first = cuts({**state, "attempts": begun}, live)
+        found = [cut(part.read(key), first.get(part.attempt)) for part in parts]
         axes = [axis for axis in found if axis is not None]
         if not axes:
             return _empty(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -10,13 +9,13 @@ from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
-from holdfast.errors import InvalidState, MetricNotFound, RunBusy, RunNotFound
+from holdfast.errors import InvalidState, RunBusy, RunNotFound
 from holdfast.format import layout, manifest, spool
 from holdfast.format.manifest import State
 from holdfast.ops.seal import metrics_change, recount, seal
 from holdfast.records import ExperimentRecord, RunRecord, RunStatus
 from holdfast.repository import Repository
-from holdfast.series import LiveSpool, RunPoints, Series, live_spools
+from holdfast.series import LiveSpool, RunPoints, live_spools
 from holdfast.summary import RunSummary
 from holdfast.timestamp import Timestamp
 
@@ -271,18 +270,6 @@ def summary(repository: Repository, run_id: str) -> RunSummary:
 def points(repository: Repository, run_id: str) -> RunPoints:
     """Everything logged to a run so far."""
     return RunPoints.load(repository.backend, run_id, repository.spools)
-
-
-def series(repository: Repository, run_id: str, key: str) -> Series:
-    """One metric of a run. Raises MetricNotFound, with the names that come nearest."""
-    found = points(repository, run_id)
-    read = found.series(key)
-    if not len(read):
-        keys = found.keys()
-        near = difflib.get_close_matches(key, keys, 3) or keys[:5]
-        hint = f"; it has {', '.join(near)}" if near else "; nothing was logged to it"
-        raise MetricNotFound(f"run {run_id} has no metric {key!r}{hint}", run_id=run_id, key=key)
-    return read
 
 
 def point_count(repository: Repository) -> int:
