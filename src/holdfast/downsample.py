@@ -82,7 +82,8 @@ def edges(first: Any, last: Any, count: int, points: int) -> NDArray[Any]:
         sums = first + offsets
         inner: NDArray[Any] = sums[(sums > first) & (sums < last)]
         return inner
-    whole = np.unique(np.minimum(offsets, span * (1 - 1e-9)).astype(np.uint64))
+    # Even, so that a bucket is wide enough for two places in it.
+    whole = np.unique(np.minimum(offsets, span * (1 - 1e-9)).astype(np.uint64) & ~np.uint64(1))
     return _moved(first, whole[whole > 0])
 
 
