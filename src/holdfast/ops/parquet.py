@@ -28,6 +28,7 @@ from holdfast.summary import RunSummary
 from holdfast.timestamp import Timestamp
 
 TABLES = ("runs", "config", "tags", "metrics", "artifacts")
+_SORTED = ("run_id", "key", "step")
 _GROUP_ROWS = 262_144
 _WINDOW_POINTS = 1_048_576  # a longer series is read in parts of about that many
 Row = tuple[Any, ...]
@@ -147,12 +148,11 @@ def _windows(found: RunPoints, key: str) -> Iterator[tuple[int | None, int | Non
 
 
 _METRICS = {
-    "use_dictionary": ["run_id", "key"],
+    "use_dictionary": ["run_id", "key", "rank"],
     "column_encoding": {
         "step": "DELTA_BINARY_PACKED",
         "time": "DELTA_BINARY_PACKED",
         "value": "BYTE_STREAM_SPLIT",
-        "rank": "RLE_DICTIONARY",
     },
 }
 
@@ -160,6 +160,8 @@ _METRICS = {
 @contextmanager
 def _writer(pq: Any, place: Path, schema: Any, options: dict[str, Any]) -> Iterator[Any]:
     """A function that appends a table; the bytes are on the disk when the block ends."""
+    order = [(name, "ascending") for name in _SORTED if name in schema.names]
+    options = {**options, "sorting_columns": pq.SortingColumn.from_ordering(schema, order)}
     with open(place, "xb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd", **options) as writer:
             yield lambda table: writer.write_table(table, row_group_size=_GROUP_ROWS)
