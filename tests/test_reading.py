@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import holdfast
 from holdfast.errors import InvalidValue, MetricNotFound, RunNotFound
 from holdfast.selection import Selection, reduced
-from holdfast.series import Series, taken
+from holdfast.series import Series
 from holdfast.together import Curve, align
 
 Store = holdfast.ExperimentStore
@@ -257,7 +257,7 @@ def test_a_gap_as_wide_as_a_bucket_is_seen_in_the_grid() -> None:
 
 
 def test_nothing_at_all_can_be_aligned() -> None:
-    empty = taken(ranked([(1, 0, 1.0)]), slice(0))
+    empty = ranked([(1, 0, 1.0)]).slice(slice(0))
     assert len(align({"a": Curve(empty, 0)}, "relative", 10)) == 0
     assert len(align({}, "time")) == 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.series import Series, taken
+from holdfast.series import Series
 
 _PRESELECTED = 4  # for each point shown
 _GEOMETRIC = 4  # one bucket edge in so many is placed for a logarithmic x axis
@@ -25,7 +25,7 @@ def downsample(series: Series, most: int) -> Series:
     """At most `most` points of the series (at least 4); the series itself when it has no more."""
     if len(series) <= most:
         return series
-    return taken(series, shown(series.steps, series.values, most))
+    return series.slice(shown(series.steps, series.values, most))
 
 
 def shown(x: NDArray[Any], values: NDArray[np.float64], most: int) -> Rows:

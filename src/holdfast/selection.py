@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from holdfast.errors import InvalidValue, MetricNotFound
-from holdfast.series import Series, taken
+from holdfast.series import Series
 from holdfast.values import MAX_STEP
 
 LEAST_POINTS = 4  # both ends, the lowest and the highest
@@ -172,4 +172,4 @@ def _last_of_each_rank(series: Series) -> Series:
     order = np.lexsort((ranks, series.steps))
     steps, ranks = series.steps[order], ranks[order]
     again = (steps[1:] == steps[:-1]) & (ranks[1:] == ranks[:-1])
-    return taken(series, np.sort(order[np.append(~again, True)[: len(order)]]))
+    return series.slice(np.sort(order[np.append(~again, True)[: len(order)]]))

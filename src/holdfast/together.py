@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from holdfast.columnar import Batch, Column, Columnar, Kind, Label
 from holdfast.downsample import edges, lows_and_highs, middles
-from holdfast.series import Series, series_columns
+from holdfast.series import EMPTY, Series
 
 On = Literal["step", "time", "relative"]
 _KINDS: dict[On, Kind] = {"step": "uint64", "time": "time", "relative": "float64"}
@@ -45,15 +45,12 @@ class SeriesMap(Mapping[str, Series], Columnar):
         return f"<SeriesMap {about}>"
 
     def _batches(self) -> Iterable[Batch]:
-        every = list(self._series.values()) or [Series("", *_NOTHING)]
+        every = list(self._series.values()) or [EMPTY]
         words = tuple(one.key for one in every)
         ranked = any(one.ranks is not None for one in every)
         for code, one in enumerate(every):
             key = Column("key", "text", Label(words, code, len(one)))
-            yield [key, *series_columns(one, ranked=ranked)]
-
-
-_NOTHING = (np.empty(0, np.uint64), np.empty(0, np.float64), np.empty(0, np.int64))
+            yield [key, *one.columns(ranked=ranked)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from typing import Any, get_args
 
 from holdfast.downsample import downsample
 from holdfast.errors import InvalidValue
+from holdfast.format.overview import MOST_POINTS
 from holdfast.ops.lookup import find_run
 from holdfast.ops.runs import points
 from holdfast.repository import Repository
 from holdfast.selection import Selection, matching, reduced
-from holdfast.series import RunPoints, Series, taken
+from holdfast.series import RunPoints, Series
 from holdfast.together import Aligned, Curve, On, SeriesMap, align
 
 
@@ -99,12 +100,13 @@ def _read(
 
 
 def _overview(found: RunPoints, keys: list[str], most: int) -> dict[str, Series]:
-    """The extremes that segments keep for charts, where they hold as much as is asked for: they cost
-    one request for all metrics, and no block is read."""
-    read = getattr(found, "overview", None)
-    held: dict[str, Series] = (read(keys) if read else None) or {}
+    """What segments keep for charts, where it holds as many points as are asked for: one read for all
+    metrics, and no block of points."""
+    if most > MOST_POINTS:
+        return {}
     known = found.snapshot.state.get("metrics", {})
-    count = {key: known.get(key, {}).get("count", most) for key in held}
+    count = {key: known.get(key, {}).get("count", most) for key in keys}
+    held = found.overview(keys) or {}
     return {key: one for key, one in held.items() if len(one) >= min(most, count[key])}
 
 
@@ -114,7 +116,7 @@ def _selected(found: RunPoints, key: str, selection: Selection) -> Series:
     if how is None:
         return found.series(key, steps=steps, last=last, **narrow)
     whole = reduced(found.series(key, steps=steps, **narrow), how)
-    return whole if last is None else taken(whole, slice(max(0, len(whole) - last), None))
+    return whole if last is None else whole.slice(slice(max(0, len(whole) - last), None))
 
 
 def _check_attempt(found: RunPoints, attempt: int | None) -> None:

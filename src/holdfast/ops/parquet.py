@@ -23,7 +23,7 @@ from holdfast.errors import Exists, MissingDependency
 from holdfast.format import layout
 from holdfast.ops.runs import points
 from holdfast.repository import Repository
-from holdfast.series import RunPoints, series_columns
+from holdfast.series import EMPTY, RunPoints
 from holdfast.summary import RunSummary
 from holdfast.timestamp import Timestamp
 
@@ -93,7 +93,7 @@ def _write_metrics(
     ids: list[str],
     progress: Callable[[int, int], None],
 ) -> None:
-    schema, _ = pyarrow_batches(pa, [_batch("", _no_points(), "")])
+    schema, _ = pyarrow_batches(pa, [_batch("", EMPTY.columns(ranked=True), "")])
     with _writer(pq, place, schema, _METRICS) as write:
         for group in _groups(repository, ids, progress):
             write(pa.Table.from_batches(pyarrow_batches(pa, group)[1], schema))
@@ -117,18 +117,12 @@ def _groups(
         yield waiting
 
 
-def _no_points() -> Any:
-    from holdfast.together import SeriesMap  # its empty batch has the columns of every series
-
-    return next(iter(SeriesMap([])._batches()))[1:]
-
-
 def _batches(found: RunPoints) -> Iterator[Batch]:
     for key in found.keys():
         for window in _windows(found, key):
             series = found.series(key, steps=window)
             if len(series):
-                yield _batch(found.run_id, series_columns(series, ranked=True), key)
+                yield _batch(found.run_id, series.columns(ranked=True), key)
 
 
 def _batch(run_id: str, columns: Batch, key: str) -> Batch:
