@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import holdfast
+from holdfast.backend.wrap import WatchedBackend
 from holdfast.errors import InvalidValue, MetricNotFound, RunNotFound
+from holdfast.ops.metrics import metrics
 from holdfast.selection import Selection, reduced
 from holdfast.series import Series
 from holdfast.together import Curve, align
@@ -266,3 +269,59 @@ def test_ranges_come_before_the_stored_overview() -> None:
     assert not Selection.of(max_points=10).ranged
     for wish in ({"steps": (1, None)}, {"last": 3}, {"attempt": 1}, {"rank": 0}, {"reduce": "max"}):
         assert Selection.of(**wish).ranged
+
+
+def test_ranks_are_a_column_a_choice_or_merged(store: Store) -> None:
+    with store.start_run("ranks", run_id="r") as run:
+        others = [store.join_run("r", rank=number) for number in (1, 2)]
+        for step in range(4):
+            run.log({"loss": step}, step=step)
+            for number, other in enumerate(others, 1):
+                if not (number == 2 and step == 3):
+                    other.log({"loss": step + 10 * number}, step=step)
+        for other in others:
+            other.finish()
+    every = store.metrics("r", "loss")
+    assert every.ranks is not None
+    assert every.ranks.tolist() == [0, 1, 2] * 3 + [0, 1]
+    assert every.to_pandas().groupby("rank")["value"].max().tolist() == [3, 13, 22]
+    assert store.metrics("r", "loss", rank=1).values.tolist() == [10, 11, 12, 13]
+    mean = store.metrics("r", "loss", reduce="mean")
+    assert mean.steps.tolist() == [0, 1, 2, 3]
+    assert mean.values.tolist() == [10, 11, 12, 8]
+    assert store.metrics("r", "loss", reduce="sum", last=2).values.tolist() == [36, 16]
+    assert store.metrics("r", "*", reduce="max")["loss"].values.tolist() == [20, 21, 22, 13]
+    assert store.metrics(["r"], "loss", reduce="min")["r"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_chart_of_a_long_run_reads_no_block() -> None:
+    """Only the overview at the end of the segment, in one range; a range of steps reads its blocks."""
+    with holdfast.open() as store:
+        with store.start_run("long", run_id="r") as run:
+            for step, value in enumerate(np.random.default_rng(1).normal(0, 1, 100_000)):
+                run.log({"a": value, "b": -value}, step=step)
+        read: list[tuple[str, str]] = []
+        watched = WatchedBackend(store.repository.backend, lambda *call: read.append(call))
+        repository = replace(store.repository, backend=watched)
+
+        def requests(key: str, **wish: Any) -> tuple[Any, list[str]]:
+            read.clear()
+            found = metrics(repository, "r", key, None, Selection.of(**wish))
+            return found, [what for what, name in read if name.endswith(".seg")]
+
+        curves, seen = requests("*", max_points=1000)
+        assert seen == ["get_range"]
+        for key, curve in curves.items():
+            whole = store.metrics("r", key)
+            assert 900 <= len(curve) <= 1000
+            assert (curve.values.min(), curve.values.max()) == (
+                whole.values.min(),
+                whole.values.max(),
+            )
+            assert curve.steps[[0, -1]].tolist() == [0, 99_999]
+        near, seen = requests("a", max_points=1000, steps=(500, 40_000))
+        assert len(seen) > 1
+        assert near.steps[[0, -1]].tolist() == [500, 39_999]
+        finer, seen = requests("a", max_points=5000)
+        assert len(seen) > 1
+        assert 4000 < len(finer) <= 5000
