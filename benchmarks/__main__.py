@@ -1,4 +1,4 @@
-"""`python -m benchmarks [log|read|list|runs|import|artifacts]`: prints Markdown tables."""
+"""`python -m benchmarks [log|read|list|runs|import|artifacts|frames]`: prints Markdown tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
+from benchmarks.frames import frames
 from benchmarks.peers import PEERS
 
 STEPS = 300_000
@@ -203,7 +204,14 @@ def artifacts(place: Path) -> None:
         print(f"| {name} | {spent:.1f} | {2147 / spent:.0f} | {memory:.0f} |")
 
 
-SECTIONS = {"import": imports, "log": log, "read": read, "list": listing, "artifacts": artifacts}
+SECTIONS = {
+    "import": imports,
+    "log": log,
+    "read": read,
+    "list": listing,
+    "artifacts": artifacts,
+    "frames": frames,
+}
 
 
 def main() -> None:
