@@ -179,8 +179,8 @@ point = st.tuples(
 
 
 def ranked(points: list[tuple[int, int, float]]) -> Series:
-    """In step order; equal steps in the order of the list."""
-    kept = sorted(range(len(points)), key=lambda i: points[i][0])
+    """In step order; equal steps rank by rank, as a store gives them. The list is in order of time."""
+    kept = sorted(range(len(points)), key=lambda i: points[i][:2])
     steps = np.array([points[i][0] for i in kept], np.uint64)
     ranks = np.array([points[i][1] for i in kept], np.int32)
     return Series("x", steps, np.array([points[i][2] for i in kept]), np.array(kept), ranks)
@@ -213,7 +213,7 @@ def test_alignment_is_a_join_over_the_union_of_steps(lists: list[list[Any]]) -> 
     found = align(curves, "step")
     assert found.x.tolist() == sorted({step for points in lists for step, _, _ in points})
     for name, points in zip(curves, lists, strict=True):
-        last = {step: value for step, _, value in points}
+        last = {step: value for step, _, value in sorted(points, key=lambda p: p[:2])}
         for step, value, there in zip(
             found.x.tolist(), found[name], found.present[name], strict=True
         ):
