@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def ten(steps: int, seed: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         yield time.time_ns() // 1000 * 1000, dict(zip(KEYS, map(float, values), strict=True))
 
 
+@lru_cache(maxsize=2)  # several sections measure with the same ones
 def long(steps: int, models: int = 10, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
     """(times, float32 losses) of `models` softmax regressions trained side by side on minibatches,
     their curves of steps / models points one behind the other; the times are those measured."""

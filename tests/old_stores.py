@@ -22,6 +22,7 @@ from holdfast import MetricRecord, RunStatus, Timestamp
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
 PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
+COMPACTED = "20250115-120008-aaaaa8"
 
 
 def bits(value: float) -> str:
@@ -116,6 +117,8 @@ def make(target: Path) -> None:
         mock.patch("holdfast.chain.new_nonce", lambda: next(nonces).to_bytes(16, "big")),
         mock.patch("holdfast.writer.new_writer_id", lambda: f"{next(nonces):08x}"),
         mock.patch("holdfast.process.identity", lambda: {"host": "node1", "pid": 4711}),
+        mock.patch("holdfast.format.overview.LEAST_ROWS", 64),  # or the store would be large
+        mock.patch("holdfast.format.overview._ROWS_A_POINT", 8),
         mock.patch("uuid.uuid4", lambda: "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"),
     ):
         store = holdfast.open(Path(folder) / "lab", cache=False)
@@ -132,6 +135,7 @@ def fill(store: Any, folder: Path) -> None:
     _plain(store, folder)
     _resumed(store)
     _large(store)
+    _compacted(store)
     run = store.start_run("vit", run_id=LEFT, capture=False, tags=["left"])
     for step in range(10):
         run.log({"loss": 1 / (step + 1)}, step=step)
@@ -182,6 +186,20 @@ def _large(store: Any) -> None:
     run.finish()
     store.delete_run(LARGE)
     store.undelete_run(LARGE)
+
+
+def _compacted(store: Any) -> None:
+    """Two attempts, each of one segment that was made of several and has overviews."""
+    run = store.start_run("vit", run_id=COMPACTED, capture=False)
+    for first, resumed in ((0, False), (70, True)):
+        if resumed:
+            run = store.resume(COMPACTED, step=first)
+        for step in range(first, first + 90):
+            values = {"loss": (step * 7919 % 101) / 8 - 2 * resumed}
+            run.log(values | ({} if step % 30 else {"acc": step / 256}), step=step)
+            if step % 25 == 24:
+                run._writer.seal(go_on=True)
+        run.finish(compact=True)
 
 
 if __name__ == "__main__":

@@ -499,3 +499,21 @@ def test_storing_and_reading_say_how_far_they_are(tmp_path: Path) -> None:
         store.add_artifact_file(run.id, tmp_path / "big", "big", lambda *at: told.append(at))
         store.get_artifact(run.id, "big", to=tmp_path / "out", progress=lambda *at: told.append(at))
     assert told == [(n << 20, 3 << 20) for n in (1, 2, 3)] * 2
+
+
+def test_compact_puts_segments_together(capsys: Out, run_id: str) -> None:
+    assert ok(capsys, "compact") == "nothing to compact\n"
+    with holdfast.open("holdfast") as store, store.resume(run_id) as run:
+        for step in range(31, 34):
+            run.log({"acc": 1.0}, step=step)
+            run._writer.seal(go_on=True)
+    before = ok(capsys, "metrics", run_id, "--csv")
+    planned = ok(capsys, "compact", run_id, "--dry-run")
+    assert "4 → 2" in planned and "nothing was changed" in planned
+    (found,) = json.loads(ok(capsys, "compact", "--json"))
+    assert (found["run_id"], found["segments_before"], found["segments_after"]) == (run_id, 4, 2)
+    assert found["bytes_before"] > 0 and found["bytes_after"] > 0
+    assert ok(capsys, "compact", run_id) == "nothing to compact\n"
+    assert ok(capsys, "metrics", run_id, "--csv") == before
+    code, out, err = call(capsys, "compact", "nothing-like-it")
+    assert (code, out) == (3, "") and "nothing-like-it" in err

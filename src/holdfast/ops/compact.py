@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from holdfast.chain import Chain
-from holdfast.errors import Corrupt
+from holdfast.errors import BackendError, Corrupt
 from holdfast.format import layout
 from holdfast.format.manifest import State
 from holdfast.ops.merge import Records, merged
@@ -65,6 +66,21 @@ def compact(
         done += sum(map(_bytes, plan.groups))
         progress(done, total)
     return found
+
+
+def tidy(
+    repository: Repository, run_id: str, rank: int | None, state: State, wanted: bool | None
+) -> None:
+    """Compact what one writer that has just ended wrote: if it pays when nobody said (`wanted` None).
+
+    Then a failure is no failure of the run, whose points are all there: it can be done at any time.
+    """
+    if wanted is False or (wanted is None and len(state.get("segments", {})) < FAN_OUT):
+        return
+    groups = planned(state, final=True)
+    plan = Plan(run_id, rank, len(state.get("segments", {})), groups)
+    with suppress(*() if wanted else (BackendError, Corrupt)):
+        _carried_out(repository, plan)
 
 
 @dataclass(frozen=True, slots=True)
