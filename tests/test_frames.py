@@ -220,6 +220,12 @@ def test_python_ends_well_while_a_consumer_still_holds_the_data(name: str, holde
     assert (done.returncode, done.stderr) == (0, "held\n")
 
 
+def test_a_metric_may_have_the_name_of_the_axis() -> None:
+    found = align({"step": Curve(series(count=2), START)}, "step")
+    for names in (found.to_pandas().columns, found.to_polars().columns):
+        assert list(names) == ["step_", "step"]
+
+
 def test_every_producer_is_installed_for_these_tests() -> None:
     assert all(import_module(name) for name in PRODUCERS)
 

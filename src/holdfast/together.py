@@ -100,7 +100,10 @@ class Aligned(Columnar):
                 self.columns.items(), self.present.values(), strict=True
             )
         ]
-        yield [Column(self.on, _KINDS[self.on], self.x), *columns]
+        name: str = self.on
+        while name in self.columns:  # a metric may be called "step"
+            name += "_"
+        yield [Column(name, _KINDS[self.on], self.x), *columns]
 
 
 def align(curves: Mapping[str, Curve], on: On, most: int | None = None) -> Aligned:
