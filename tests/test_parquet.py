@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import holdfast
-from holdfast.errors import Corrupt, Exists, MissingDependency, QueryError
+from holdfast.backend.wrap import WatchedBackend
+from holdfast.errors import BackendError, Corrupt, Exists, MissingDependency, QueryError
 from holdfast.ops import parquet
 
 Store = holdfast.ExperimentStore
@@ -160,6 +162,30 @@ def test_damage_leaves_no_file_behind(tmp_path: Path) -> None:
         with pytest.raises(Corrupt, match=segment.name):
             store.export_parquet(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_failure_of_the_backend_at_any_call_leaves_no_file_behind(tmp_path: Path) -> None:
+    with holdfast.open() as store:
+        filled(store)
+        runs, left = store.runs(), [0]
+
+        def watch(operation: str, name: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise BackendError(f"{operation} {name} failed")
+
+        backend = WatchedBackend(store.repository.backend, watch)
+        repository = replace(store.repository, backend=backend, spools=backend)
+        for calls in range(100):
+            left[0] = calls
+            out = tmp_path / str(calls)
+            try:
+                parquet.export(repository, runs, ["lonely"], out, lambda done, total: None)
+                break
+            except BackendError:
+                assert list(out.iterdir()) == []
+    assert 10 < calls < 99
+    assert sorted(path.name for path in out.iterdir()) == sorted(NAMES)
 
 
 def test_without_pyarrow_the_extra_is_named(
