@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import catalog, measure
 from benchmarks.compact import compact
+from benchmarks.frames import frames
 from benchmarks.overview import overview
 from benchmarks.peers import PEERS
 from benchmarks.read import read
@@ -133,6 +134,7 @@ SECTIONS = {
     "overview": overview,
     "compact": compact,
     "artifacts": artifacts,
+    "frames": frames,
 }
 
 

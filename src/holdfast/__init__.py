@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from holdfast.store import ExperimentStore as open  # noqa: N813
     from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
+    from holdfast.together import Aligned, SeriesMap
 
 # Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
 _WHERE = {
+    "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
     "Digest": "digest",
@@ -43,12 +45,14 @@ _WHERE = {
     "RunStatus": "records",
     "RunSummary": "summary",
     "Series": "series",
+    "SeriesMap": "together",
     "SqlRows": "sql",
     "StoreStorage": "storage",
     "Timestamp": "timestamp",
 }
 
 __all__ = [
+    "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
     "Digest",
@@ -64,6 +68,7 @@ __all__ = [
     "RunStatus",
     "RunSummary",
     "Series",
+    "SeriesMap",
     "SqlRows",
     "StoreStorage",
     "Timestamp",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain, Snapshot
+from holdfast.columnar import Batch, Column, Columnar
 from holdfast.errors import InvalidValue, NameNotFound
 from holdfast.format import layout, overview, segment, spool, stats
 from holdfast.format.manifest import State
@@ -37,11 +38,12 @@ _HELD = 64  # segments whose index, or small ones that whole, stay in memory for
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Series(Columnar):
     """All points of one metric of one run, by step; equal steps in the order they were logged.
 
     `steps` uint64, `values` float64 (NaN and infinities exact), `timestamps` int64 in ns since 1970;
-    `ranks` int32, the writer of each point, None when one process alone wrote the run.
+    `ranks` int32, the writer of each point, None when one process alone wrote the run. As a frame its
+    columns are step, time, value, and rank when there are ranks.
     """
 
     key: str
@@ -62,6 +64,24 @@ class Series:
         ranks = None if self.ranks is None else self.ranks[which]
         steps, values = self.steps[which], self.values[which]
         return Series(self.key, steps, values, self.timestamps[which], ranks)
+
+    def columns(self, *, ranked: bool) -> Batch:
+        """Those of a frame; with `ranked`, the points of a lone writer have rank 0."""
+        found = [
+            Column("step", "uint64", self.steps),
+            Column("time", "time", self.timestamps),
+            Column("value", "float64", self.values),
+        ]
+        if ranked:
+            none = np.zeros(len(self), np.int32) if self.ranks is None else self.ranks
+            found.append(Column("rank", "int32", none))
+        return found
+
+    def _batches(self) -> list[Batch]:
+        return [self.columns(ranked=self.ranks is not None)]
+
+
+EMPTY = Series("", np.empty(0, np.uint64), np.empty(0, np.float64), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)

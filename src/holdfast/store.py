@@ -26,6 +26,7 @@ from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.ops.verify import Finding, verify
+from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.run import Run
@@ -35,14 +36,13 @@ from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
-    from holdfast.series import Series
     from holdfast.sql import SqlRows
 
 Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(SeedMethods):
+class ExperimentStore(ReadingMethods, SeedMethods):
     """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
 
     `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
@@ -232,10 +232,6 @@ class ExperimentStore(SeedMethods):
         """One run, read from its manifest itself. Raises RunNotFound, Corrupt."""
         run_id = find_run(self.repository, run_id)
         return runs.summary(self.repository, run_id)
-
-    def metrics(self, run_id: str, key: str) -> Series:
-        """All points of one metric of a run, in step order. Raises RunNotFound, MetricNotFound."""
-        return runs.series(self.repository, find_run(self.repository, run_id), key)
 
     def metric_keys(self, run_id: str) -> list[str]:
         """Every metric that the run has points of, those not sealed yet included."""

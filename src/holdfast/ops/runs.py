@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
-from holdfast.errors import InvalidState, MetricNotFound, RunBusy, RunNotFound
+from holdfast.errors import InvalidState, RunBusy, RunNotFound
 from holdfast.format import layout, manifest, stats
 from holdfast.format.manifest import State
 from holdfast.ops.orphans import beat_of, by_writer, orphan_spools
 from holdfast.ops.seal import difference, rank_states, recount, recount_ranks, seal
 from holdfast.records import ExperimentRecord, RunRecord, RunStatus
 from holdfast.repository import Repository
-from holdfast.series import RunPoints, Series
+from holdfast.series import RunPoints
 from holdfast.summary import RunSummary
 from holdfast.timestamp import Timestamp
 
@@ -256,18 +255,6 @@ def summary(repository: Repository, run_id: str) -> RunSummary:
 def points(repository: Repository, run_id: str) -> RunPoints:
     """Everything logged to a run so far."""
     return RunPoints.load(repository.backend, run_id, repository.spools)
-
-
-def series(repository: Repository, run_id: str, key: str) -> Series:
-    """One metric of a run. Raises MetricNotFound, with the names that come nearest."""
-    found = points(repository, run_id)
-    read = found.series(key)
-    if not len(read):
-        keys = found.keys()
-        near = difflib.get_close_matches(key, keys, 3) or keys[:5]
-        hint = f"; it has {', '.join(near)}" if near else "; nothing was logged to it"
-        raise MetricNotFound(f"run {run_id} has no metric {key!r}{hint}", run_id=run_id, key=key)
-    return read
 
 
 def point_count(repository: Repository) -> int:
