@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 
-import golden
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+import golden
 from holdfast.errors import Corrupt, HoldfastError, UnsupportedFormat
 from holdfast.format import spool
 from holdfast.format.follow import Follower, Row

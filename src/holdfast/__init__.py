@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.look import TailRecord
+    from holdfast.ops.tail import Tail
     from holdfast.ops.verify import Finding
     from holdfast.records import (
         ArtifactRecord,
@@ -43,6 +45,8 @@ _WHERE = {
     "RunSummary": "summary",
     "Series": "series",
     "StoreStorage": "storage",
+    "Tail": "ops.tail",
+    "TailRecord": "ops.look",
     "Timestamp": "timestamp",
 }
 
@@ -63,6 +67,8 @@ __all__ = [
     "RunSummary",
     "Series",
     "StoreStorage",
+    "Tail",
+    "TailRecord",
     "Timestamp",
     "open",
 ]

@@ -57,6 +57,14 @@ class Chain:
             snapshot = self._follow(snapshot, number)
         return snapshot
 
+    def after(self, before: Snapshot) -> Snapshot | None:
+        """The state one entry later; None while there is none. Raises Corrupt."""
+        try:
+            self.backend.stat(layout.entry(self.prefix, before.number + 1))
+        except NameNotFound:
+            return None
+        return self._follow(before, before.number + 1)
+
     def _newest(self) -> int:
         numbers = [layout.entry_number(stat.name) for stat in self.backend.walk(self.prefix)]
         present = [number for number in numbers if number is not None]

@@ -6,6 +6,7 @@ costs what is new in it and no more. See docs/format/spool.md.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Follower:
         self.position = 0
         self.points = 0
         self.about: dict[str, Any] | None = None
-        self._schemas: dict[int, tuple[tuple[str, ...], Any]] = {}
+        self._schemas: dict[int, tuple[tuple[str, ...], struct.Struct]] = {}
         self._state = 0  # the crc32 of everything before `position`
         self._last = b""  # the mark in front of it
 
