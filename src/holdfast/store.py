@@ -202,15 +202,18 @@ class ExperimentStore(SeedMethods):
         follow: bool = True,
         from_start: bool = False,
         last: int = 0,
+        unsealed: bool = False,
         poll_seconds: float | None = None,
         timeout_seconds: float | None = None,
     ) -> Tail:
         """The records of a run as they are logged: an iterator of `TailRecord` that ends with the run.
 
         `keys` are names or patterns such as `train/*`. It begins with what is logged from now on, or
-        `from_start`, or with the `last` n records; without `follow` it ends where it would wait. It
-        looks every `poll_seconds` (0.1 where the spools are, 2 elsewhere), and ends when nothing came
-        for `timeout_seconds`. Raises RunNotFound, InvalidValue, Corrupt, BackendError.
+        `from_start`, or with the `last` n records, and with all that is not sealed yet if `unsealed`
+        is set; without `follow` it ends where it would wait. It looks every `poll_seconds` (0.1 where
+        the spools are, 2 elsewhere) and ends when nothing came for `timeout_seconds`.
+
+        Raises RunNotFound, InvalidValue, Corrupt, BackendError.
         """
         from holdfast.ops.tail import Tail
 
@@ -221,6 +224,7 @@ class ExperimentStore(SeedMethods):
             follow=follow,
             from_start=from_start,
             last=last,
+            unsealed=unsealed,
             poll_seconds=poll_seconds,
             timeout_seconds=timeout_seconds,
         )

@@ -38,6 +38,7 @@ class Tail:
         follow: bool = True,
         from_start: bool = False,
         last: int = 0,
+        unsealed: bool = False,
         poll_seconds: float | None = None,
         timeout_seconds: float | None = None,
     ) -> None:
@@ -51,10 +52,10 @@ class Tail:
         self._timeout_seconds = timeout_seconds
         self._looks = Looks(repository, run_id, _filter(keys))
         self._ready: deque[TailRecord] = deque()
-        self._begin(from_start, last)
+        self._begin(from_start, last, unsealed)
 
-    def _begin(self, from_start: bool, last: int) -> None:
-        """Pass by what is there already, all but the `last` records."""
+    def _begin(self, from_start: bool, last: int, unsealed: bool) -> None:
+        """Pass by what is there already, all but the `last` records and what is `unsealed`."""
         looks = self._looks
         names = looks.listed()
         looks.advance()
@@ -64,7 +65,8 @@ class Tail:
         found = [record for batch in looks.read_spools(names) for record in batch]
         while sealed and len(found) < last:
             found = looks.records(sealed.pop()) + found
-        self._ready.extend(found[-last:] if last else [])
+        passed = 0 if unsealed else max(0, len(found) - last)
+        self._ready.extend(found[passed:])
 
     # What a caller uses.
 
@@ -84,6 +86,15 @@ class Tail:
             return False
         ranks = [item.about for item in self._looks.spools.values() if "rank" in item.about]
         return all(self._is_dead(about.get("identity"), about["rank"]) for about in ranks)
+
+    @property
+    def heard_at(self) -> int | None:
+        """When the run's writer last gave a sign of life, in ns since 1970; None if that is unknown."""
+        return self._beat(MANIFEST)
+
+    def wants(self, key: str) -> bool:
+        """True if metric `key` is among those that are followed."""
+        return self._looks.wanted(key)
 
     def poll(self) -> list[TailRecord]:
         """What was logged since the last look. Raises Corrupt, naming the file, and BackendError."""
