@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ import holdfast
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend, refuse_writes
 from holdfast.errors import Corrupt, InvalidValue, RunNotFound
+from holdfast.format.follow import Follower
+from holdfast.ops.seal import seal as seal_spools
 from holdfast.ops.tail import Tail
 from holdfast.repository import Repository, connected
 
@@ -46,6 +49,7 @@ class Writer:
         self.store = opened(backend)
         self.run = self.store.start_run("e", run_id="run", capture=False)
         self.logged: list[Plain] = []
+        self.made: Any = None
 
     def log(self, keys: tuple[str, ...] = ("loss",), step: int | None = None) -> None:
         at = len(self.logged)
@@ -55,15 +59,41 @@ class Writer:
         self.logged.append((step, 1000 + at, record))
 
     def act(self, act: Any) -> None:
-        if act == "seal":
-            seal(self.run)
+        """Log a record, or do a part of sealing or all of it, as the background thread does."""
+        parts = {"seal": self.seal, "make": self.make, "switch": self.switch, "oldest": self.oldest}
+        if act in parts:
+            parts[act]()
         else:
             self.log(*act)
+
+    def seal(self) -> None:
+        self.made = None
+        seal(self.run)
+
+    def make(self) -> None:
+        """The next spool is there before the last record of this one."""
+        self.made = self.made or self.run._writer._successor()
+
+    def switch(self) -> None:
+        writer, made = self.run._writer, self.made
+        self.made, before = None, writer._appender
+        if made:
+            writer._hand_over(made)
+            before.close()
+
+    def oldest(self) -> None:
+        """Seal the first spool, while later ones are logged to."""
+        writer = self.run._writer
+        if len(writer._unsealed) > 1:
+            name = writer._unsealed.pop(0)
+            base = writer.snapshot
+            writer.snapshot = seal_spools(writer.repository, "run", [name], base=base)
 
 
 key_sets = st.sampled_from([("loss",), ("loss", "acc"), ("acc",), ("b", "a", "loss")])
 logs = st.tuples(key_sets, st.integers(0, 3) | st.just(2**64 - 1))
-acts = st.lists(logs | st.just("seal"), max_size=4)
+parts = st.sampled_from(["seal", "make", "switch", "oldest"])
+acts = st.lists(logs | parts, max_size=5)
 
 
 @given(st.lists(acts, max_size=12), st.booleans())
@@ -330,26 +360,58 @@ def test_a_failing_store_loses_nothing_and_gives_nothing_twice() -> None:
 
 
 def test_zeros_behind_the_rows_are_waited_for_and_damage_is_an_error(tmp_path: Path) -> None:
-    with holdfast.open(tmp_path / "lab") as store:
-        run = store.start_run("e", run_id="run", capture=False)
+    with (
+        holdfast.open(tmp_path / "lab") as store,
+        store.start_run("e", run_id="run", capture=False) as run,
+    ):
         for step in range(5):
             run.log({"loss": step}, step)
-        (file,) = (tmp_path / "lab").glob("runs/run/spool/*")
-        data = file.read_bytes()
-        with holdfast.open(tmp_path / "lab", read_only=True) as reader:
-            tail = reader.tail("run", from_start=True)
-            file.write_bytes(data[:-20] + bytes(200_000))
-            assert [item.step for item in tail.poll()] == [0, 1, 2, 3]
-            file.write_bytes(data + bytes(200_000))
-            assert [item.step for item in tail.poll()] == [4]
-            broken = bytearray(data)
-            broken[len(data) - 60] ^= 1
-            file.write_bytes(broken)
-            other = reader.tail("run", from_start=True)
-            with pytest.raises(Corrupt, match=r"runs/run/spool/.*damaged at byte"):
-                list(other)
-        file.write_bytes(data)
-        run.finish()
+        shutil.copytree(tmp_path / "lab", tmp_path / "copy")
+    (file,) = (tmp_path / "copy").glob("runs/run/spool/*")
+    follower = Follower("w")
+    follower.feed(file.read_bytes())
+    data = file.read_bytes()[: follower.position]
+    with holdfast.open(tmp_path / "copy", read_only=True) as reader:
+        tail = reader.tail("run", from_start=True)
+        file.write_bytes(data[:-20] + bytes(200_000))
+        assert [item.step for item in tail.poll()] == [0, 1, 2, 3]
+        file.write_bytes(data + bytes(200_000))
+        assert [item.step for item in tail.poll()] == [4]
+        broken = bytearray(data)
+        broken[len(data) - 60] ^= 1
+        file.write_bytes(broken)
+        other = reader.tail("run", from_start=True)
+        with pytest.raises(Corrupt, match=r"runs/run/spool/.*damaged at byte"):
+            list(other)
+
+
+def test_ranks_are_followed_beside_the_run_until_the_last_has_ended(
+    store: holdfast.ExperimentStore,
+) -> None:
+    run = store.start_run("e", run_id="run", capture=False)
+    tail = store.tail("run", poll_seconds=0)
+    run.log({"loss": 0.0}, 0)
+    ranks = [store.join_run("run", rank=rank) for rank in (1, 2)]
+    for rank in ranks:
+        rank.log({"loss": 1.0}, 0)
+    found = tail.poll()
+    assert sorted((item.rank, item.metrics["loss"]) for item in found) == [(0, 0), (1, 1), (2, 1)]
+    seal(ranks[0])
+    ranks[0].log({"loss": 2.0}, 1)
+    ranks[1].log({"loss": 3.0}, 1)
+    seal(ranks[1])
+    run.finish()
+    found = tail.poll()
+    assert sorted((item.rank, item.metrics["loss"]) for item in found) == [(1, 2), (2, 3)]
+    assert not tail.ended
+    for rank in ranks:
+        rank.log({"loss": 4.0}, 2)
+        rank.finish()
+    assert sorted((item.rank, item.step) for item in tail) == [(1, 2), (2, 2)]
+    everything = list(store.tail("run", from_start=True))
+    assert sorted((item.rank, item.step) for item in everything) == [
+        (0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2),
+    ]  # fmt: skip
 
 
 def test_a_record_wider_than_a_window(store: holdfast.ExperimentStore) -> None:

@@ -7,7 +7,7 @@ a later one began stay in history and are superseded in the series, so that no c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from holdfast.backend.base import Backend
 from holdfast.chain import Chain, Snapshot
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, NameNotFound
-from holdfast.format import layout, segment, spool
+from holdfast.format import layout, segment, spool, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis
 from holdfast.verified import again, read_file
@@ -62,12 +62,18 @@ class LiveSpool:
     def about(self) -> dict[str, Any]:
         return self.scan.about
 
+    @property
+    def rank(self) -> int | None:
+        """Whose points it holds: None for the main writer of the run."""
+        return self.scan.about.get("rank")
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     """Points that were logged in one piece; `order` sorts parts as they were logged."""
 
     attempt: int
+    rank: int
     order: tuple[Any, ...]
     read: Callable[[str], Axis | None]
 
@@ -84,6 +90,7 @@ class RunPoints:
         state = snapshot.state
         self.spools = [live for live in spools if not is_sealed(state, live.writer, live.sequence)]
         self.cuts = cuts(state, self.spools)
+        self._joined = "ranks" in state or any(live.rank is not None for live in spools)
         self._parts = sorted(
             [*map(self._sealed, state.get("segments", {}).items()), *map(self._live, self.spools)],
             key=lambda part: part.order,
@@ -94,7 +101,8 @@ class RunPoints:
         """Everything there is now; `spools` is where the open spools lie."""
         # Spools first: one that is sealed in the meantime is then found in the newer manifest.
         live = list(live_spools(spools, run_id))
-        return cls(backend, run_id, Chain(backend, layout.manifest(run_id)).load(), live)
+        snapshot = Chain(backend, layout.manifest(run_id)).load()
+        return cls(backend, run_id, _with_ranks(backend, run_id, snapshot), live)
 
     @classmethod
     def of_state(
@@ -117,27 +125,34 @@ class RunPoints:
 
     def series(self, key: str) -> Series:
         """The series of `key`; empty when it was never logged. Raises Corrupt, naming the file."""
-        found = [cut(part.read(key), self.cuts.get(part.attempt)) for part in self._parts]
-        axes = [axis for axis in found if axis is not None]
-        if not axes:
+        found = [
+            (part.rank, axis)
+            for part in self._parts
+            if (axis := cut(part.read(key), self.cuts.get(part.attempt))) is not None
+        ]
+        if not found:
             return _empty(key)
+        axes = [axis for _, axis in found]
+        ranks = np.concatenate([np.full(len(axis.steps), rank, np.int32) for rank, axis in found])
         steps = np.concatenate([axis.steps for axis in axes])
         values = np.concatenate([axis.columns[key] for axis in axes])
         times = np.concatenate([axis.times for axis in axes])
         if (steps[1:] < steps[:-1]).any():
             order = np.argsort(steps, kind="stable")
-            steps, values, times = steps[order], values[order], times[order]
-        return Series(key, steps, values, times)
+            steps, values, times, ranks = steps[order], values[order], times[order], ranks[order]
+        return Series(key, steps, values, times, ranks if self._joined else None)
 
     def _sealed(self, item: tuple[str, dict[str, Any]]) -> _Part:
         name, about = item
-        order = (about["attempt"], about["opened_at"], about["writer"], about["sequence"])
-        return _Part(about["attempt"], order, lambda key: self._read(Digest(name), about, key))
+        attempt, rank = about["attempt"], about.get("rank", 0)
+        order = (rank, attempt, about["opened_at"], about["writer"], about["sequence"])
+        return _Part(attempt, rank, order, lambda key: self._read(Digest(name), about, key))
 
     def _live(self, live: LiveSpool) -> _Part:
         about = live.about
-        order = (about["attempt"], about["opened_at"], live.writer, live.sequence)
-        return _Part(about["attempt"], order, lambda key: live_axis(live, key))
+        attempt, rank = about["attempt"], live.rank or 0
+        order = (rank, attempt, about["opened_at"], live.writer, live.sequence)
+        return _Part(attempt, rank, order, lambda key: live_axis(live, key))
 
     def _read(self, digest: Digest, about: dict[str, Any], key: str) -> Axis | None:
         place = layout.segment(self.run_id, digest)
@@ -161,6 +176,24 @@ class RunPoints:
                 raise Corrupt(f"{place} is missing from the store", place=place) from error
 
         return again(read)
+
+
+def _with_ranks(backend: Backend, run_id: str, snapshot: Snapshot) -> Snapshot:
+    """The manifest with the segments and the metrics of every rank that joined the run."""
+    numbers = map(layout.rank_number, backend.folders(layout.ranks(run_id)))
+    states = {
+        number: Chain(backend, layout.rank(run_id, number)).load().state
+        for number in numbers
+        if number is not None
+    }
+    if not states:
+        return snapshot
+    merged = stats.with_ranks(snapshot.state, states)
+    segments = dict(merged.get("segments", {}))
+    for number, state in states.items():
+        for name, about in state.get("segments", {}).items():
+            segments[name] = {**about, "rank": number}
+    return replace(snapshot, state={**merged, "segments": segments})
 
 
 def _in(data: bytes) -> segment.Getter:

@@ -19,8 +19,8 @@ from holdfast import ids, provenance
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
 from holdfast.keeper import Keeper
-from holdfast.names import check_id, check_key
-from holdfast.ops import artifacts, runs
+from holdfast.names import check_id, check_key, check_rank
+from holdfast.ops import artifacts, ranks, runs
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.tags import checked_config, checked_tags
@@ -62,6 +62,7 @@ class ExperimentStore(SeedMethods):
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
         self._index: Catalog | None = None
         self._open_runs: dict[str, Run] = {}
+        self._joined: dict[tuple[str, int], Run] = {}
         self._writers: dict[str, RunWriter] = {}
         self._experiments: set[str] = set()
         _stores.add(self)
@@ -116,6 +117,31 @@ class ExperimentStore(SeedMethods):
             snapshot=snapshot,
         )
         return self._opened(Run(self, writer, snapshot.state["run"]["experiment_id"]), writer)
+
+    def join_run(
+        self, run_id: str, *, rank: int, attempt: int | None = None, wait_seconds: float = 0
+    ) -> Run:
+        """Write to a run that another process has open, as its writer number `rank`.
+
+        Each rank has files of its own, so none waits for another. With `wait_seconds` it waits that
+        long for the run to be begun or resumed, with `attempt` for that attempt or a later one; the
+        id is given in full. Raises InvalidValue, RunNotFound, InvalidState when the run is finished
+        or crashed, and RunBusy when another live process has this rank.
+        """
+        check_id("run id", run_id)
+        rank = check_rank(rank)
+        joined = ranks.join(self.repository, run_id, rank, attempt, wait_seconds)
+        writer = RunWriter(
+            self.repository,
+            self.keeper,
+            run_id,
+            attempt=joined.attempt,
+            from_step=joined.from_step,
+            next_step=joined.next_step,
+            snapshot=joined.snapshot,
+            rank=rank,
+        )
+        return self._opened(Run(self, writer, joined.experiment_id), writer)
 
     def add_artifact_file(
         self,
@@ -284,12 +310,14 @@ class ExperimentStore(SeedMethods):
             for writer in [
                 *self._writers.values(),
                 *(run._writer for run in self._open_runs.values()),
+                *(run._writer for run in self._joined.values()),
             ]:
                 if not writer.closed:
                     writer.seal(go_on=False)
         finally:
             self._writers.clear()
             self._open_runs.clear()
+            self._joined.clear()
             self.keeper.close()
             if self._index is not None:
                 self._index.close()
@@ -311,12 +339,18 @@ class ExperimentStore(SeedMethods):
         return f"<ExperimentStore {self.url}>"
 
     def _opened(self, run: Run, writer: RunWriter) -> Run:
-        self._open_runs[run.id] = run
+        if run.rank is None:
+            self._open_runs[run.id] = run
+        else:
+            self._joined[run.id, run.rank] = run
         self.keeper.add(writer)
         return run
 
     def _closed_run(self, run: Run) -> None:
-        self._open_runs.pop(run.id, None)
+        if run.rank is None:
+            self._open_runs.pop(run.id, None)
+        else:
+            self._joined.pop((run.id, run.rank), None)
 
     def _ensure_experiment(self, name: str) -> str:
         experiment_id = ids.experiment_id_for(name)
@@ -371,6 +405,7 @@ def _close_all() -> None:
     """Seal what is open when Python ends; a run that nobody finished is named."""
     for store in list(_stores):
         unfinished = sorted(store._open_runs)
+        ranks_left = sorted(store._joined)
         try:
             store.close()
         except HoldfastError as error:
@@ -378,5 +413,10 @@ def _close_all() -> None:
         for run_id in unfinished:
             warnings.warn(
                 f"run {run_id} was never finished: use `with store.start_run(...) as run:`",
+                stacklevel=1,
+            )
+        for run_id, rank in ranks_left:
+            warnings.warn(
+                f"rank {rank} of run {run_id} was never finished: use `with store.join_run(...)`",
                 stacklevel=1,
             )

@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast import process
 from holdfast.backend.base import NEVER, Appender
-from holdfast.chain import Snapshot
+from holdfast.chain import Chain, Snapshot
 from holdfast.errors import HoldfastError, InvalidState, InvalidValue, StorageFull
 from holdfast.format import layout, spool
 from holdfast.format.manifest import State
@@ -49,7 +49,9 @@ class RunWriter:
     """The open end of a run in this process. Thread-safe; survives a fork by starting afresh.
 
     `attempt` counts resumptions (0: points that no resumption supersedes); `from_step` is the step
-    the attempt began at, None to take the first one that is logged.
+    the attempt began at, None to take the first one that is logged. `rank` is the number of a writer
+    that joined the run; its snapshots are of its own chain, those of the main one (None) of the
+    manifest.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class RunWriter:
         from_step: int | None = None,
         next_step: int = 0,
         snapshot: Snapshot | None = None,
+        rank: int | None = None,
     ) -> None:
         self.repository = repository
         self.keeper = keeper
         self.run_id = run_id
+        self.rank = rank
         self.attempt = attempt
         self.from_step = from_step
         self.snapshot = snapshot
@@ -171,11 +175,8 @@ class RunWriter:
     def _open(self, first_step: int) -> None:
         """Begin a new spool; the caller holds the lock."""
         if self.closed:
-            raise InvalidState(
-                f"run {self.run_id} is finished: store.resume({self.run_id!r}) opens it again",
-                run_id=self.run_id,
-            )
-        if self.attempt > 1 and self.from_step is None:
+            raise self.finished()
+        if self.attempt > 1 and self.from_step is None and self.rank is None:
             self.from_step = first_step
         self._use(*self._create())
         self.keeper.add(self)
@@ -184,8 +185,10 @@ class RunWriter:
         """A new spool: its name, its open end, and the crc32 of its header."""
         sequence = next(self._sequences)
         name = layout.spool(self.run_id, self.writer_id, sequence)
+        rank = {} if self.rank is None else {"rank": self.rank}
         header = spool.encode_header(
             {
+                **rank,
                 "run_id": self.run_id,
                 "writer": self.writer_id,
                 "sequence": sequence,
@@ -230,7 +233,7 @@ class RunWriter:
     def beat(self) -> None:
         """Renew the heartbeat."""
         if self.snapshot is not None and self.snapshot.number >= 0:
-            self.repository.manifest(self.run_id).beat(self.snapshot.number)
+            self._chain.beat(self.snapshot.number)
 
     def sync(self) -> None:
         """Return when every record logged before the call survives a power cut."""
@@ -257,7 +260,9 @@ class RunWriter:
                 self.closed = self.closed or not go_on
             if appender is not None:
                 appender.close()
-            self.snapshot = seal(self.repository, self.run_id, names, base=self.snapshot, also=also)
+            self.snapshot = seal(
+                self.repository, self.run_id, names, base=self.snapshot, also=also, rank=self.rank
+            )
             self._unsealed = [name for name in self._unsealed if name not in names]
             if not go_on:
                 self.keeper.remove(self)
@@ -295,8 +300,30 @@ class RunWriter:
         """Publish a change of the manifest that has nothing to do with points."""
         with self._slow:
             chain = self.repository.manifest(self.run_id)
-            self.snapshot = chain.commit(self.snapshot or chain.load(), lambda state: change)
-            return self.snapshot
+            known = self.snapshot if self.rank is None else None
+            after = chain.commit(known or chain.load(), lambda state: change)
+            if self.rank is None:
+                self.snapshot = after
+            return after
+
+    @property
+    def _chain(self) -> Chain:
+        return Chain(self.repository.backend, layout.chain(self.run_id, self.rank))
+
+    def finished(self) -> InvalidState:
+        """The error for writing on after the end."""
+        again = f"store.resume({self.run_id!r})"
+        if self.rank is not None:
+            again = f"store.join_run({self.run_id!r}, rank={self.rank})"
+        return InvalidState(
+            f"{self.name} is finished: {again} opens it again", run_id=self.run_id, rank=self.rank
+        )
+
+    @property
+    def name(self) -> str:
+        """For people: `run X`, or `rank 3 of run X`."""
+        of = "" if self.rank is None else f"rank {self.rank} of "
+        return f"{of}run {self.run_id}"
 
     def after_fork(self) -> None:
         """In a child process: the parent goes on with its spool, we begin one of our own."""

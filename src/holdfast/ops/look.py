@@ -24,7 +24,6 @@ from holdfast.repository import Repository
 from holdfast.series import is_sealed
 from holdfast.verified import again
 
-MANIFEST = -1  # the number of the run's own chain among those of its ranks
 _WINDOW_BYTES = 65_536
 
 
@@ -49,6 +48,7 @@ class _Spool:
 
     name: str
     about: dict[str, Any]
+    begin: int  # where its records begin
     follower: Follower
     seen: unseal.Seen
 
@@ -69,7 +69,7 @@ class Looks:
         self.repository = repository
         self.run_id = run_id
         self.wanted = wanted
-        self.chains: dict[int, tuple[Chain, Snapshot]] = {}
+        self.chains: dict[int | None, tuple[Chain, Snapshot]] = {}  # by rank; None is the run's own
         self.spools: dict[str, _Spool] = {}
         self.pending: deque[_Segment] = deque()
 
@@ -95,29 +95,24 @@ class Looks:
     def advance(self) -> None:
         """Follow the chains to their ends, and note the segments that they bring."""
         backend = self.repository.backend
-        ranks = map(int, backend.folders(layout.ranks(self.run_id)))
-        for rank in (MANIFEST, *sorted(ranks)):
+        for rank in (None, *self.repository.ranks(self.run_id)):
             if rank in self.chains:
                 self._advance_one(rank)
                 continue
-            prefix = layout.manifest(self.run_id) if rank == MANIFEST else self._rank(rank)
-            chain = Chain(backend, prefix)
+            chain = Chain(backend, layout.chain(self.run_id, rank))
             self._take(rank, chain, EMPTY, chain.load())
 
-    def _rank(self, number: int) -> str:
-        return layout.rank(self.run_id, number)
-
-    def _advance_one(self, rank: int) -> None:
+    def _advance_one(self, rank: int | None) -> None:
         chain, before = self.chains[rank]
         while after := chain.after(before):
             self._take(rank, chain, before, after)
             before = after
 
-    def _take(self, rank: int, chain: Chain, before: Snapshot, after: Snapshot) -> None:
+    def _take(self, rank: int | None, chain: Chain, before: Snapshot, after: Snapshot) -> None:
         """Note the segments of `after` that are not of `before`, nor put together from those."""
         known = before.state.get("segments", {})
         new = [
-            _Segment(Digest(name), about, max(rank, 0))
+            _Segment(Digest(name), about, rank or 0)
             for name, about in after.state.get("segments", {}).items()
             if name not in known and not is_sealed(before.state, about["writer"], about["sequence"])
         ]
@@ -159,12 +154,26 @@ class Looks:
                 self._open(name)
             except NameNotFound:
                 gone.add(writer)
+        before: dict[str, _Spool] = {}  # of each writer, the spool in front
         for item in sorted(self.spools.values(), key=lambda item: _order(item.about)):
+            writer = item.about["writer"]
             try:
-                if item.about["writer"] not in gone:
+                if writer not in gone and writer in before and self._is_begun(item):
+                    # What was logged to the one in front since we read it comes first.
+                    yield from self._read(before[writer])
+                if writer not in gone:
                     yield from self._read(item)
             except NameNotFound:
-                gone.add(item.about["writer"])
+                gone.add(writer)
+            before[writer] = item
+
+    def _is_begun(self, item: _Spool) -> bool:
+        """True if there are records in a spool of which none was read."""
+        if item.follower.points:
+            return False
+        first = Follower(item.name)
+        first.feed(self.repository.spools.get_range(item.name, 0, _WINDOW_BYTES))
+        return first.position > item.begin
 
     def _open(self, name: str) -> None:
         """Begin to read a spool, unless it is sealed."""
@@ -173,9 +182,9 @@ class Looks:
             return
         front = frame.HEADER_BYTES + spool.MAX_ABOUT_BYTES + spool.MARK_BYTES
         data = self.repository.spools.get_range(name, 0, front)
-        about, _ = spool.read_header(data, name)
+        about, begin = spool.read_header(data, name)
         spool.check_owner(about, self.run_id, writer, sequence, place=name)
-        self.spools[name] = _Spool(name, about, Follower(name), {})
+        self.spools[name] = _Spool(name, about, begin, Follower(name), {})
 
     def _read(self, item: _Spool) -> Iterator[list[TailRecord]]:
         """The new rows of a spool, a window at a time."""

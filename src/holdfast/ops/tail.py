@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Self
+from typing import Self
 
 from holdfast import liveness
 from holdfast.errors import InvalidValue, NameNotFound
 from holdfast.format import layout
 from holdfast.format.manifest import State
-from holdfast.ops.look import MANIFEST, Looks, TailRecord
-from holdfast.ops.runs import newest_beat
+from holdfast.ops.look import Looks, TailRecord
+from holdfast.ops.orphans import newest_beat
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
 
@@ -73,24 +73,23 @@ class Tail:
     @property
     def state(self) -> State:
         """The state of the run's manifest, as the last look found it."""
-        return self._looks.chains[MANIFEST][1].state
+        return self._looks.chains[None][1].state
 
     @property
     def ended(self) -> bool:
         """True when, at the last look, nobody would log any more: the run has its final status or
         its process is gone, and no further rank of it is alive here."""
-        run, writer = self.state.get("run", {}), self.state.get("writer")
-        status = RunStatus(run.get("status", RunStatus.PENDING.value))
-        crashed = status is RunStatus.RUNNING and bool(writer) and self._is_dead(writer, MANIFEST)
-        if not (status.terminal or crashed):
+        status = RunStatus(self.state.get("run", {}).get("status", RunStatus.PENDING.value))
+        running = status is RunStatus.RUNNING and self._is_alive(None)
+        if running or status is RunStatus.PENDING:
             return False
-        ranks = [item.about for item in self._looks.spools.values() if "rank" in item.about]
-        return all(self._is_dead(about.get("identity"), about["rank"]) for about in ranks)
+        others = [n for n in self._looks.chains if n is not None]
+        return not any(self._is_alive(rank) for rank in others)
 
     @property
     def heard_at(self) -> int | None:
         """When the run's writer last gave a sign of life, in ns since 1970; None if that is unknown."""
-        return self._beat(MANIFEST)
+        return self._beat(None)
 
     def wants(self, key: str) -> bool:
         """True if metric `key` is among those that are followed."""
@@ -122,16 +121,19 @@ class Tail:
         most = self._timeout_seconds
         return most is not None and time.monotonic() - began >= most
 
-    def _is_dead(self, identity: dict[str, Any] | None, rank: int) -> bool:
-        return liveness.is_dead(identity, lambda: self._beat(rank))
+    def _is_alive(self, rank: int | None) -> bool:
+        """True while the writer of that chain may log."""
+        writer = self._looks.chains[rank][1].state.get("writer", {})
+        closed = not writer or writer.get("closed")
+        return not closed and not liveness.is_dead(writer, lambda: self._beat(rank))
 
-    def _beat(self, rank: int) -> int | None:
+    def _beat(self, rank: int | None) -> int | None:
         """When the writer of that chain was last heard of, in ns since 1970."""
-        chain, snapshot = self._looks.chains.get(rank, self._looks.chains[MANIFEST])
+        chain, snapshot = self._looks.chains[rank]
         try:
             return chain.backend.stat(layout.head(chain.prefix, snapshot.number)).modified
         except NameNotFound:  # it has moved on, or somebody took the hint away
-            return newest_beat(self._repository, self.run_id)
+            return newest_beat(self._repository, self.run_id, rank)
 
 
 def _check(last: int, *seconds: float | None) -> None:
