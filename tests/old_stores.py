@@ -1,7 +1,7 @@
-"""The store in fixtures/stores/format-1 and how it was made: `python tests/old_stores.py` makes it anew.
+"""The stores in fixtures/stores and how they were made: `python tests/old_stores.py NAME` makes one anew.
 
-That is done once for each format, and never again: what lies there is what an older Holdfast left.
-`describe` is what every later Holdfast must still say of it.
+That is done once for each format, and once more when a kind of file gets a new version; never again:
+what lies there is what an older Holdfast left. `describe` is what every later Holdfast must still say of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from holdfast import MetricRecord, RunStatus, Timestamp
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
-PLAIN, RESUMED, LEFT = (f"20250115-12000{n}-aaaaa{n}" for n in range(3))
+PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
 
 
 def bits(value: float) -> str:
@@ -130,6 +131,7 @@ def make(target: Path) -> None:
 def fill(store: Any, folder: Path) -> None:
     _plain(store, folder)
     _resumed(store)
+    _large(store)
     run = store.start_run("vit", run_id=LEFT, capture=False, tags=["left"])
     for step in range(10):
         run.log({"loss": 1 / (step + 1)}, step=step)
@@ -171,8 +173,19 @@ def _resumed(store: Any) -> None:
     run.finish()
 
 
+def _large(store: Any) -> None:
+    """A state so large that changes are stored alone, but for the full entry that ends the run."""
+    config = {f"layer-{number:03d}": {"width": number, "name": "x" * 20} for number in range(120)}
+    run = store.start_run("vit", run_id=LARGE, capture=False, config=config)
+    run.set_tags({"stage": "first"})
+    run.log({"loss": 0.5}, step=0)
+    run.finish()
+    store.delete_run(LARGE)
+    store.undelete_run(LARGE)
+
+
 if __name__ == "__main__":
-    target = STORES / "format-1"
+    target = STORES / sys.argv[1]
     shutil.rmtree(target, ignore_errors=True)
     STORES.mkdir(parents=True, exist_ok=True)
     make(target)

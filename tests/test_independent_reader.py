@@ -14,7 +14,7 @@ import golden
 import old_stores
 from holdfast.format import entry, manifest, recipe, spool, storefile, tree
 from independent import reader
-from test_golden import opened, spool_rows
+from test_golden import SEGMENTS, opened, spool_rows
 from test_old_stores import FORMATS, expected
 
 SOURCE = Path(reader.__file__)
@@ -27,7 +27,7 @@ def test_it_imports_nothing_of_ours() -> None:
     assert "holdfast" not in SOURCE.read_text().split('"""', 2)[2]
 
 
-@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001"])
+@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001", "entry-00000002"])
 def test_entries(name: str) -> None:
     theirs, ours = reader.entry(golden.read(name)), entry.decode(golden.read(name), place=name)
     assert [theirs[k] for k in ("n", "prev", "nonce", "at", "full", "body")] == [
@@ -51,7 +51,7 @@ def test_the_spool() -> None:
     ] == spool_rows(scan)
 
 
-@pytest.mark.parametrize("name", ["segment", golden.CODECS])
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_the_segments(name: str) -> None:
     data = golden.read(name)
     footer, get = opened(data)
@@ -65,6 +65,12 @@ def test_the_segments(name: str) -> None:
         )
         packed = b"".join(struct.pack("<d", value) for _, _, value in theirs)
         assert packed == ours.columns[key].tobytes()
+    for key in footer.overviews:
+        few, theirs = footer.read_overview(key, get), reader.overview_rows(data, key)
+        assert [step for step, _, _ in theirs] == few.steps.tolist()
+        assert [at for _, at, _ in theirs] == few.times.tolist()
+        packed = b"".join(struct.pack("<d", value) for _, _, value in theirs)
+        assert packed == few.columns[key].tobytes()
 
 
 def test_recipe_tree_and_store_json() -> None:

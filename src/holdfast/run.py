@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from holdfast.errors import InvalidValue
 from holdfast.names import check_key
 from holdfast.ops import artifacts, ranks
+from holdfast.ops.compact import tidy
 from holdfast.ops.orphans import orphans
 from holdfast.ops.runs import attempt, ending
 from holdfast.ops.tags import checked_tags
@@ -85,9 +86,16 @@ class Run:
         self._writer.sync()
 
     def finish(
-        self, status: RunStatus = RunStatus.SUCCESS, *, error: Mapping[str, str] | None = None
+        self,
+        status: RunStatus = RunStatus.SUCCESS,
+        *,
+        error: Mapping[str, str] | None = None,
+        compact: bool | None = None,
     ) -> None:
         """Seal all points and give the run its final status; a second call does nothing.
+
+        Then the segments of a run that has 8 or more are put together (`ExperimentStore.compact`);
+        `compact` says to do that always, or never.
 
         A rank that joined the run ends alone, and what it ended as is noted in its own chain.
         Raises InvalidValue for a status that is not terminal, BackendError when the store fails: the
@@ -100,9 +108,12 @@ class Run:
         with self._writer._slow:
             found = orphans(self.store.repository, self.id, self.rank)
             self._writer.adopt([name for name in found if name not in self._writer.names])
-            self._writer.seal(go_on=False, also=lambda state: self._ending(state, status, error))
+            ended = self._writer.seal(
+                go_on=False, also=lambda state: self._ending(state, status, error)
+            )
         self._finished = True
         self.store._closed_run(self)
+        tidy(self.store.repository, self.id, self.rank, ended.state, compact)
 
     def _ending(self, state: Any, status: RunStatus, error: Mapping[str, str] | None) -> Any:
         """The change that ends the run, unless somebody has resumed it behind our back."""

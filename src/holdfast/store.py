@@ -21,6 +21,7 @@ from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
 from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
 from holdfast.ops import artifacts, ranks, runs
+from holdfast.ops.compact import Compacted, compact
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.tags import checked_config, checked_tags
@@ -302,6 +303,19 @@ class ExperimentStore(SeedMethods):
         return verify(self.repository, name, progress)
 
     # Housekeeping.
+
+    def compact(
+        self,
+        run_id: str | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Compacted]:
+        """Put the small metric segments of a run, or of every run, together into few; the points stay
+        the same. Safe while the run is written and while others compact. Raises Corrupt, BackendError.
+        """
+        name = find_run(self.repository, run_id) if run_id else None
+        return compact(self.repository, name, dry_run=dry_run, progress=progress)
 
     def close(self) -> None:
         """Seal what is open and stop the background thread. Runs that were not finished stay open

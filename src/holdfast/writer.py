@@ -261,7 +261,13 @@ class RunWriter:
             if appender is not None:
                 appender.close()
             self.snapshot = seal(
-                self.repository, self.run_id, names, base=self.snapshot, also=also, rank=self.rank
+                self.repository,
+                self.run_id,
+                names,
+                base=self.snapshot,
+                also=also,
+                rank=self.rank,
+                full=not go_on,
             )
             self._unsealed = [name for name in self._unsealed if name not in names]
             if not go_on:

@@ -66,13 +66,13 @@ def check8(data: bytes) -> bytes:
     return bytes(blake3.blake3(data).digest()[:8])
 
 
-def header(data: bytes, kind: str) -> None:
+def header(data: bytes, kind: str, newest: int = 1) -> None:
     need(data[:10] == b"\xc7\x08HHF" + kind.encode() + b"\r\n\x1a\n", f"not of kind {kind}")
-    need(data[10:11] == b"\x01", "a version that is not known")
+    need(len(data) > 10 and 1 <= data[10] <= newest, "a version that is not known")
 
 
-def envelope(data: bytes, kind: str) -> Any:
-    header(data, kind)
+def envelope(data: bytes, kind: str, newest: int = 1) -> Any:
+    header(data, kind, newest)
     need(len(data) >= 21 and data[-10:-8] == b"\xc4\x08", "no checksum at the end")
     need(data[-8:] == check8(data[:-10]), "another checksum")
     return unpack(data[11:-10])
@@ -100,13 +100,15 @@ State = dict[str, dict[str, Any]]
 
 
 def entry(data: bytes) -> dict[str, Any]:
-    body = envelope(data, "C")
+    body = envelope(data, "C", 2)
     need(isinstance(body, dict), "no map")
     number, prev, nonce = body.get("n"), body.get("prev"), body.get("nonce")
     need(type(number) is int and number >= 0, "n")
     need(prev is None if number == 0 else isinstance(prev, bytes) and len(prev) == 32, "prev")
     need(isinstance(nonce, bytes) and len(nonce) == 16, "nonce")
-    need(body.get("full") is (number % 16 == 0), "full")
+    full = body.get("full")
+    need(type(full) is bool and full >= (number % 16 == 0), "full")
+    need(data[10] > 1 or full == (number % 16 == 0), "full, in version 1")
     state = body.get("body")
     need(isinstance(state, dict) and all(isinstance(v, dict) for v in state.values()), "body")
     return body
@@ -128,16 +130,22 @@ def chain(folder: Path) -> State | None:
     if not names:
         return None
     need([int(name) for name in names] == list(range(len(names))), f"{folder}: an entry is missing")
-    newest = len(names) - 1
-    state: State = {}
-    before: bytes | None = None
-    for number in range(newest - newest % 16, newest + 1):
+    number = len(names) - 1
+    wanted: bytes | None = None
+    changes: list[State] = []
+    while True:
         data = (folder / names[number]).read_bytes()
         body = entry(data)
         need(body["n"] == number, f"{folder}: another number")
-        need(before is None or body["prev"] == before, f"{folder}: a broken link")
-        state = body["body"] if body["full"] else apply(state, body["body"])
-        before = hashlib.sha256(data).digest()
+        need(wanted in (None, hashlib.sha256(data).digest()), f"{folder}: a broken link")
+        if body["full"]:
+            break
+        changes.append(body["body"])
+        wanted = body["prev"]
+        number -= 1
+    state: State = body["body"]
+    for change in reversed(changes):
+        state = apply(state, change)
     return state
 
 
@@ -259,6 +267,10 @@ def segment(data: bytes) -> dict[str, Any]:
             check_blocks(blocks, rows, offset)
     for axis, blocks in index["columns"].values():
         check_blocks(blocks, index["axes"][axis][0], offset)
+    for key, (count, *lists) in index.get("overviews", {}).items():
+        need(key in index["columns"], "an overview without its metric")
+        for blocks in lists:
+            check_blocks(blocks, count, offset)
     return index
 
 
@@ -275,7 +287,17 @@ def segment_rows(data: bytes, key: str) -> list[tuple[int, int, float]]:
     if key not in index["columns"]:
         return []
     axis, values = index["columns"][key]
-    _, steps, times = index["axes"][axis]
+    return rows_of(data, *index["axes"][axis][1:], values)
+
+
+def overview_rows(data: bytes, key: str) -> list[tuple[int, int, float]]:
+    """(step, time, value) of the points in the overview of a metric."""
+    return rows_of(data, *segment(data)["overviews"][key][1:])
+
+
+def rows_of(
+    data: bytes, steps: list[Any], times: list[Any], values: list[Any]
+) -> list[tuple[int, int, float]]:
     columns = [
         read_column(data, steps, "<u8"),
         read_column(data, times, "<i8"),

@@ -29,6 +29,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "cat": "Write an artifact to standard output, verified.",
     "export": "Write the store in the seed schema's JSON lines.",
     "verify": "Read and check every byte.",
+    "compact": "Put the small metric segments of runs together.",
     "recover": "Seal what crashed processes left behind.",
     "rm": "Put a tombstone on runs.",
     "undelete": "Take the tombstone off runs.",

@@ -99,7 +99,7 @@ def _recover_main(
         return _crash(state, ended) if crashed and _running(state) else {}
 
     names = [live.name for live in left]
-    after = seal(repository, run_id, names, base=base, also=also, scan=scan)
+    after = seal(repository, run_id, names, base=base, also=also, scan=scan, full=crashed)
     return _points(after.state) - before, crashed
 
 

@@ -44,9 +44,13 @@ def seal(
     also: Callable[[State], State] = NO_CHANGE,
     scan: Callable[..., spool.Scan] = spool.scan,
     rank: int | None = None,
+    full: bool = False,
 ) -> Snapshot:
     """Publish the spools `names` of one writer of a run, together with the change that `also` decides
-    on, in the chain of that writer: the manifest, or the chain of `rank`."""
+    on, in the chain of that writer: the manifest, or the chain of `rank`.
+
+    `full` is for the last entry of a run: see `Chain.commit`.
+    """
     found = (_segment(repository, run_id, name, scan) for name in names)
     parts = [part for part in found if part]
     chain = Chain(repository.backend, layout.chain(run_id, rank))
@@ -60,7 +64,7 @@ def seal(
         change = changed(repository, run_id, state, parts)
         return _joined(change, also(manifest.apply(state, change)))
 
-    after = chain.commit(base, decide)
+    after = chain.commit(base, decide, full=full)
     if rank is None and any(part.about["from_step"] is not None for part in parts):
         recount_ranks(repository, run_id)  # of every attempt before the one that began there
     for part in parts:
@@ -99,13 +103,14 @@ def _segment(
     if not axes:
         return Sealed(name, None, about, [])
     rank = {"rank": held.about["rank"]} if held.about.get("rank") is not None else {}
-    file, index_bytes = segment.encode({"run_id": run_id, **about, **rank}, axes)
+    file, sizes = segment.encode({"run_id": run_id, **about, **rank}, axes)
     digest = Digest.of(file)
     with suppress(NameExists):  # an earlier try got this far: the same bytes are there
         repository.backend.create(layout.segment(run_id, digest), file)
     about |= {
-        "size_bytes": len(file),
-        "index_bytes": index_bytes,
+        **sizes,
+        "first_step": min(int(axis.steps[0]) for axis in axes),
+        "last_step": max(int(axis.steps[-1]) for axis in axes),
         "rows": held.row_count,
         "points": sum(len(axis.steps) * len(axis.columns) for axis in axes),
     }
