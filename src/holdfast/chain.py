@@ -62,9 +62,8 @@ class Chain:
         except NameNotFound:
             return None
         entry, tip = self.read(before.number + 1)
-        if before.number >= 0 and entry.prev != before.tip:
-            place = layout.entry(self.prefix, entry.number)
-            raise Corrupt(f"{place} does not continue the entry before it", place=place)
+        if entry.prev != before.tip:
+            raise self._unlinked(entry.number)
         body = self._body(entry)
         state = body if entry.full else manifest.apply(before.state, body)
         return Snapshot(state, entry.number, tip)
