@@ -42,6 +42,13 @@ def seal(run: holdfast.Run) -> None:
     run._writer.seal(go_on=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compacts_early() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("holdfast.ops.compact.FAN_OUT", 2)
+        yield
+
+
 class Writer:
     """Logs and seals one run, and keeps what it logged."""
 
@@ -60,7 +67,13 @@ class Writer:
 
     def act(self, act: Any) -> None:
         """Log a record, or do a part of sealing or all of it, as the background thread does."""
-        parts = {"seal": self.seal, "make": self.make, "switch": self.switch, "oldest": self.oldest}
+        parts = {
+            "seal": self.seal,
+            "make": self.make,
+            "switch": self.switch,
+            "oldest": self.oldest,
+            "compact": lambda: self.store.compact("run"),
+        }
         if act in parts:
             parts[act]()
         else:
@@ -92,7 +105,7 @@ class Writer:
 
 key_sets = st.sampled_from([("loss",), ("loss", "acc"), ("acc",), ("b", "a", "loss")])
 logs = st.tuples(key_sets, st.integers(0, 3) | st.just(2**64 - 1))
-parts = st.sampled_from(["seal", "make", "switch", "oldest"])
+parts = st.sampled_from(["seal", "seal", "make", "switch", "oldest", "compact"])
 acts = st.lists(logs | parts, max_size=5)
 
 
