@@ -95,10 +95,16 @@ class Tail:
         """True if metric `key` is among those that are followed."""
         return self._looks.wanted(key)
 
-    def poll(self) -> list[TailRecord]:
-        """What was logged since the last look. Raises Corrupt, naming the file, and BackendError."""
+    def poll(self, most: int = 100_000) -> list[TailRecord]:
+        """What was logged since the last look, without waiting.
+
+        Of much at once it gives about `most` records, and the next call goes on there: a writer may
+        be faster than we are. Raises Corrupt, naming the file, and BackendError.
+        """
         for batch in self._looks.new():
             self._ready.extend(batch)
+            if len(self._ready) >= most:
+                break
         found = list(self._ready)
         self._ready.clear()
         return found

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _GOOD = {"Pending", "Running", "Success"}
 _LOOK_SECONDS = 0.1  # how soon a new size of the terminal, and new points, are seen
+_AT_ONCE = 20_000  # records between two frames
 _MOST = 20  # values on a line where there is no terminal
 
 
@@ -117,7 +118,7 @@ class _Watch:
 
     def _look(self) -> list[TailRecord]:
         """Take up what is new."""
-        before, records = self.view.attempt, self.tail.poll()
+        before, records = self.view.attempt, self.tail.poll(_AT_ONCE)
         self.view.feed(records)
         if before and self.view.attempt != before:  # statistics without what is superseded now
             self.about = self._summary()
