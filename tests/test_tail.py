@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import shutil
 import subprocess
@@ -175,6 +176,42 @@ def test_whatever_happens_between_two_calls_of_a_look(
     writer.run.finish()
     found += plain(tail.poll())
     assert found == writer.logged  # from a segment they come by time, as they were logged here
+
+
+def looked(writer: Writer, seen: bool, spool: str, nth: int, *then: Any) -> list[Plain]:
+    """What a tail gives that is interrupted before its `nth` read of a spool, and then not again."""
+    reads = itertools.count(1)
+
+    def watch(operation: str, name: str) -> None:
+        if operation == "get_range" and name.endswith(spool) and next(reads) == nth:
+            for act in then:
+                writer.act(act)
+
+    disk = writer.store.repository.backend
+    backend = WatchedBackend(disk, watch)
+    tail = Tail(Repository(backend, backend, "x", True), "run", from_start=True)
+    found = plain(tail.poll()) if seen else []
+    found += plain(tail.poll())
+    writer.run.finish()
+    return found + plain(tail.poll())
+
+
+def test_a_spool_that_is_logged_to_before_its_successor_is_read() -> None:
+    log = (("loss",),)
+    writer = Writer(MemoryBackend())
+    for act in (log, "make"):
+        writer.act(act)
+    # The successor has its header read, the first spool is read, then the successor again.
+    assert looked(writer, False, "-000001.spool", 2, log, "switch", log) == writer.logged
+
+
+def test_a_spool_that_is_sealed_before_it_is_read_while_its_successor_is_there() -> None:
+    log = (("loss",),)
+    for seen in (False, True):
+        writer = Writer(MemoryBackend())
+        for act in (log, "make", log, "switch", log):
+            writer.act(act)
+        assert looked(writer, seen, "-000000.spool", 1, log, "oldest", log) == writer.logged
 
 
 @given(st.lists(acts, max_size=6), st.integers(0, 20))
