@@ -79,10 +79,10 @@ def _looks(url: str) -> list[tuple[str, str]]:
         run._writer.seal(go_on=True)
         sealed = _rate(store)
         followed = store.tail("old")
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(1000):
             followed.poll()
-        idle = (time.perf_counter() - start) / 1000
+        idle = (time.process_time() - start) / 1000
         for step in range(10_000):
             run.log(record, RECORDS + step)
         start = time.perf_counter()
@@ -92,7 +92,7 @@ def _looks(url: str) -> list[tuple[str, str]]:
     return [
         ("records of ten metrics, from a spool", f"{spool:,.0f} a second"),
         ("records of ten metrics, from segments", f"{sealed:,.0f} a second"),
-        ("a look that finds nothing", f"{1e6 * idle:.0f} µs"),
+        ("a look that finds nothing, CPU", f"{1e6 * idle:.0f} µs"),
     ]
 
 
