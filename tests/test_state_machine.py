@@ -104,8 +104,8 @@ class Machine(RuleBasedStateMachine):
 
     # What writers do. A rank that has not joined stands for the main writer.
 
-    @rule(record=records, step=steps, rank=st.sampled_from([0, *RANKS]))
-    def log(self, record: dict[str, float], step: int, rank: int) -> None:
+    @rule(record=records, step=steps, rank=st.sampled_from([0, *RANKS]), look=st.booleans())
+    def log(self, record: dict[str, float], step: int, rank: int, look: bool) -> None:
         run, at = self._as(rank), next(self.clock)
         rank, attempt = self._whose(rank)
         run.log(record, step, timestamp=at)
@@ -115,6 +115,8 @@ class Machine(RuleBasedStateMachine):
             self.logged[key].append(Point(step, rank, attempt, at, _bits(value)))
         said = (step, at, attempt, {key: _bits(value) for key, value in record.items()})
         self.told.setdefault(rank, []).append(said)
+        if look:
+            self.look()
 
     def _whose(self, rank: int) -> tuple[int, int]:
         """(rank, attempt) of what `log` writes."""
