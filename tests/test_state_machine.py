@@ -239,12 +239,12 @@ class Machine(RuleBasedStateMachine):
         assert self.heard == self.told
 
     def teardown(self) -> None:
-        if not hasattr(self, "tail"):
-            return
         try:
-            self._end()
+            if hasattr(self, "tail"):
+                self._end()
         finally:
-            self.patch.undo()
+            if hasattr(self, "patch"):
+                self.patch.undo()
 
     def _end(self) -> None:
         for rank in list(self.joined):
