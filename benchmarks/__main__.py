@@ -19,6 +19,7 @@ from benchmarks.overview import overview
 from benchmarks.peers import PEERS
 from benchmarks.read import read
 from benchmarks.size import size
+from benchmarks.tail import tail
 
 STEPS = 300_000
 KEYS = [f"metric/{number}" for number in range(10)]
@@ -135,6 +136,7 @@ SECTIONS = {
     "compact": compact,
     "artifacts": artifacts,
     "frames": frames,
+    "tail": tail,
 }
 
 

@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.look import TailRecord
+    from holdfast.ops.tail import Tail
     from holdfast.ops.verify import Finding
     from holdfast.records import (
         ArtifactRecord,
@@ -48,6 +50,8 @@ _WHERE = {
     "SeriesMap": "together",
     "SqlRows": "sql",
     "StoreStorage": "storage",
+    "Tail": "ops.tail",
+    "TailRecord": "ops.look",
     "Timestamp": "timestamp",
 }
 
@@ -71,6 +75,8 @@ __all__ = [
     "SeriesMap",
     "SqlRows",
     "StoreStorage",
+    "Tail",
+    "TailRecord",
     "Timestamp",
     "open",
 ]

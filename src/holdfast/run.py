@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +18,7 @@ from holdfast.summary import ArtifactInfo
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.ops.tail import Tail
     from holdfast.series import Series
     from holdfast.store import ExperimentStore
 
@@ -75,6 +76,10 @@ class Run:
     def metrics(self, key: str) -> Series:
         """The series of `key` so far."""
         return self.store.metrics(self.id, key)
+
+    def tail(self, keys: Sequence[str] | str | None = None, **how: Any) -> Tail:
+        """The run's records as they are logged, for another thread: see `ExperimentStore.tail`."""
+        return self.store.tail(self.id, keys, **how)
 
     def flush(self) -> None:
         """Return when everything logged so far survives a power cut. Raises what prevents it."""

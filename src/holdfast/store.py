@@ -36,6 +36,7 @@ from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
+    from holdfast.ops.tail import Tail
     from holdfast.sql import SqlRows
 
 Answer = TypeVar("Answer")
@@ -236,6 +237,41 @@ class ExperimentStore(ReadingMethods, SeedMethods):
     def metric_keys(self, run_id: str) -> list[str]:
         """Every metric that the run has points of, those not sealed yet included."""
         return runs.points(self.repository, find_run(self.repository, run_id)).keys()
+
+    def tail(
+        self,
+        run_id: str,
+        keys: Sequence[str] | str | None = None,
+        *,
+        follow: bool = True,
+        from_start: bool = False,
+        last: int = 0,
+        unsealed: bool = False,
+        poll_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Tail:
+        """The records of a run as they are logged: an iterator of `TailRecord` that ends with the run.
+
+        `keys` are names or patterns such as `train/*`. It begins with what is logged from now on, or
+        `from_start`, or with the `last` n records, and with all that is not sealed yet if `unsealed`
+        is set; without `follow` it ends where it would wait. It looks every `poll_seconds` (0.1 where
+        the spools are, 2 elsewhere) and ends when nothing came for `timeout_seconds`.
+
+        Raises RunNotFound, InvalidValue, Corrupt, BackendError.
+        """
+        from holdfast.ops.tail import Tail
+
+        return Tail(
+            self.repository,
+            find_run(self.repository, run_id),
+            keys=keys,
+            follow=follow,
+            from_start=from_start,
+            last=last,
+            unsealed=unsealed,
+            poll_seconds=poll_seconds,
+            timeout_seconds=timeout_seconds,
+        )
 
     def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """The artifacts of a run, by key."""

@@ -24,6 +24,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "sql": "Ask the runs in SQL.",
     "show": "Show everything about one run.",
     "metrics": "Show the metrics of a run: table, curve or CSV.",
+    "watch": "Watch a run while it goes on.",
     "artifacts": "List the artifacts of a run.",
     "get": "Write an artifact to disk, verified.",
     "cat": "Write an artifact to standard output, verified.",
