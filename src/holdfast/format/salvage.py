@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from holdfast.format.spool import Scan, Walk, find_intact, intact_end, read_header
+from holdfast.format.spool import Scan, Walk, find_intact, intact_end, read_header, torn_bytes
 
 
 def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
@@ -31,4 +31,4 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
         lost += begin - good
         lost += end - walk.run(stop=end)
         good = begin = end
-    return Scan(about, walk.gather(), walk.places, good, len(data) - good, lost)
+    return Scan(about, walk.gather(), walk.places, good, torn_bytes(data, good), lost)

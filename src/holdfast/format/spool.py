@@ -4,6 +4,7 @@
     schema   92 CD sid(2) [key, ...]                          before the first row that uses it
     row      94 CD sid(2) CF step(8) D3 time_ns(8) C4|C5|C6 length  float64(8) * keys, big-endian
     mark     C4 04 crc(4)                                     after the map and after every record
+    zeros    any number of 00 bytes: allocated ahead of need, and nothing was written there yet
 
 A mark is the crc32 of every byte of the file before it, little-endian, so one pass over the file
 checks all of it, and an intact record can be found again behind a damaged one. Rows of one schema
@@ -92,8 +93,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it, and
-    `lost_bytes` were damaged before it (only salvage.scan leaves those out)."""
+    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it, then
+    nothing but zeros; `lost_bytes` were damaged before it (only salvage.scan leaves those out)."""
 
     about: dict[str, Any]
     tables: list[Table]
@@ -124,7 +125,12 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
             place=place,
             offset=end,
         )
-    return Scan(about, walk.gather(), walk.places, end, len(data) - end)
+    return Scan(about, walk.gather(), walk.places, end, torn_bytes(data, end))
+
+
+def torn_bytes(data: bytes, end: int) -> int:
+    """How much of a record follows byte `end`; the zeros that a writer allocated ahead are nothing."""
+    return len(data[end:].rstrip(b"\0"))
 
 
 def _stored(data: bytes, end: int) -> int:
