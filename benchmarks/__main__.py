@@ -1,4 +1,4 @@
-"""`python -m benchmarks [log|read|list|runs|import|artifacts]`: prints Markdown tables."""
+"""`python -m benchmarks [import|log|create|processes|read|list|artifacts]`: prints Markdown tables."""
 
 from __future__ import annotations
 
@@ -14,70 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
-from benchmarks.peers import PEERS
-
-STEPS = 300_000
-KEYS = [f"metric/{number}" for number in range(10)]
-
-
-def curves(steps: int) -> list[dict[str, float]]:
-    """Ten plausible metrics: noisy decays as float32 training would log them, a schedule, a counter."""
-    import numpy as np
-
-    rng = np.random.default_rng(7)
-    place = np.arange(steps) / steps
-    columns = [
-        np.float32(np.exp(-4 * place) * (k + 1) + rng.normal(0, 0.05, steps)) for k in range(7)
-    ]
-    columns.append(1e-3 * (1 + np.cos(np.pi * place)) / 2)
-    columns.append(np.arange(steps) * 4096.0)
-    columns.append(np.round(rng.binomial(256, 0.5 + 0.4 * place) / 256, 6))
-    rows = zip(*(np.float64(column).tolist() for column in columns), strict=True)
-    return [dict(zip(KEYS, row, strict=True)) for row in rows]
-
-
-def log(place: Path) -> None:
-    """One call a step with ten metrics, in turn, three rounds; medians."""
-    data = curves(STEPS)
-    found: dict[str, list[dict[str, float]]] = {}
-    missing: list[str] = []
-    for turn in range(3):
-        for name, (peer, share) in PEERS.items():
-            if name in missing:
-                continue
-            home = place / f"{name.replace(' ', '-')}-{turn}"
-            home.mkdir()
-            try:
-                measured = _log_with(peer, home, data, share)
-                found.setdefault(name, []).append(measured)
-            except ImportError as error:
-                missing.append(name)
-                print(f"not installed: {name} ({error.name})", file=sys.stderr)
-            shutil.rmtree(home)
-    floor = _middle(found["raw msgpack + write"], "rate")
-    print("| ten metrics a call | points/s | of raw | p50 µs | p99 µs | worst ms | bytes/point |")
-    print("|---|---|---|---|---|---|---|")
-    for name, rounds in found.items():
-        rate = _middle(rounds, "rate")
-        cells = [f"{_middle(rounds, key):.1f}" for key in ("p50", "p99", "worst_ms", "size")]
-        print(f"| {name} | {rate:,.0f} | {rate / floor:.2f} | {' | '.join(cells)} |")
-
-
-def _middle(rounds: list[dict[str, float]], key: str) -> float:
-    return sorted(item[key] for item in rounds)[len(rounds) // 2]
-
-
-def _log_with(
-    peer: Any, home: Path, data: list[dict[str, float]], share: float
-) -> dict[str, float]:
-    count = max(50, int(len(data) * share))
-    with peer(home) as call:
-        found = measure.calls(lambda step: call(step, data[step]), count)
-    found["rate"] = 10 * count / found["seconds"]
-    found["size"] = measure.size_bytes(home) / (10 * count)
-    return found
-
+from benchmarks import create, log, measure, processes
 
 READ = """
 import time
@@ -131,20 +68,6 @@ def imports(place: Path) -> None:
         print(f"| {name} | {1e3 * (measure.in_new_process(code) - bare):.1f} |")
 
 
-def _many_runs(url: Path, count: int) -> float:
-    import holdfast
-
-    chance = random.Random(1)
-    start = time.perf_counter()
-    with holdfast.open(url) as store:
-        for number in range(count):
-            config = {f"p{k}": chance.random() for k in range(10)}
-            with store.start_run("many", config=config, tags={"n": number}) as run:
-                for step in range(20):
-                    run.log({f"m{k}": chance.random() for k in range(5)}, step=step)
-    return time.perf_counter() - start
-
-
 def listing(place: Path) -> None:
     """Create runs of 10 params and 5 metrics × 20 steps, durable; list, filter and sort them."""
     import holdfast
@@ -155,7 +78,7 @@ def listing(place: Path) -> None:
     print("|---|---|---|---|---|")
     for count in (1_000, 10_000):
         url = place / f"list-{count}"
-        created = _many_runs(url, count)
+        created = create.holdfast_runs(url, count)
         with holdfast.open(url, cache=False) as store:
             cold = _seconds(store.runs)
             every = measure.median(partial(_seconds, store.runs))
@@ -203,7 +126,15 @@ def artifacts(place: Path) -> None:
         print(f"| {name} | {spent:.1f} | {2147 / spent:.0f} | {memory:.0f} |")
 
 
-SECTIONS = {"import": imports, "log": log, "read": read, "list": listing, "artifacts": artifacts}
+SECTIONS = {
+    "import": imports,
+    "log": log.run,
+    "create": create.run,
+    "processes": processes.run,
+    "read": read,
+    "list": listing,
+    "artifacts": artifacts,
+}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ FLOORS: list[tuple[str, int]] = [
     ("blobs", 3), ("verified", 3), ("chain", 3), ("series", 3), ("catalog", 3), ("process", 3),
     ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
     ("repository", 4),
-    ("ops", 5), ("keeper", 5), ("writer", 6),
+    ("ops", 5), ("keeper", 5), ("system", 6), ("writer", 6),
     ("seed", 7), ("run", 7), ("store", 7), ("storage", 8),
     ("cli", 9), ("demo", 9), ("testing", 9),
 ]  # fmt: skip

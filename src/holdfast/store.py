@@ -30,6 +30,7 @@ from holdfast.repository import open_repository
 from holdfast.run import Run
 from holdfast.seed import SeedMethods
 from holdfast.summary import ArtifactInfo, RunSummary
+from holdfast.system import EVERY_SECONDS, SystemMetrics, interval
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ExperimentStore(SeedMethods):
         self._index: Catalog | None = None
         self._open_runs: dict[str, Run] = {}
         self._writers: dict[str, RunWriter] = {}
+        self._samplers: dict[str, SystemMetrics] = {}
         self._experiments: set[str] = set()
         _stores.add(self)
 
@@ -77,12 +79,16 @@ class ExperimentStore(SeedMethods):
         note: str | None = None,
         run_id: str | None = None,
         capture: bool | set[str] = True,
+        system: bool = True,
+        system_seconds: float = EVERY_SECONDS,
     ) -> Run:
         """Begin a run of `experiment` (its name; it is created when new).
 
         `capture` says what to keep of what is running: command, git, python, platform, packages;
-        True is all of it. Raises InvalidValue, and InvalidState when `run_id` is taken.
+        True is all of it. With `system`, the load of the machine is logged every `system_seconds` as
+        the metrics `system/…`. Raises InvalidValue, and InvalidState when `run_id` is taken.
         """
+        every_seconds = interval(system, system_seconds)
         experiment_id = self._ensure_experiment(experiment)
         run_id = check_id("run id", run_id) if run_id is not None else ids.new_run_id()
         sections: dict[str, dict[str, Any]] = {
@@ -93,14 +99,23 @@ class ExperimentStore(SeedMethods):
         }
         snapshot = runs.begin_run(self.repository, run_id, sections)
         writer = RunWriter(self.repository, self.keeper, run_id, attempt=1, snapshot=snapshot)
-        return self._opened(Run(self, writer, experiment_id), writer)
+        return self._opened(Run(self, writer, experiment_id), writer, every_seconds)
 
-    def resume(self, run_id: str, *, step: int | None = None) -> Run:
+    def resume(
+        self,
+        run_id: str,
+        *,
+        step: int | None = None,
+        system: bool = True,
+        system_seconds: float = EVERY_SECONDS,
+    ) -> Run:
         """Go on with a run, in a new attempt that begins at `step` (or at the first one logged).
 
         Points that earlier attempts logged at or after that step are superseded: they stay in
-        history. Raises RunNotFound, and RunBusy when another process writes the run.
+        history. `system` and `system_seconds` as in `start_run`. Raises RunNotFound, and RunBusy when
+        another process writes the run.
         """
+        every_seconds = interval(system, system_seconds)
         run_id = find_run(self.repository, run_id)
         if run_id in self._open_runs:
             raise runs.busy_here(run_id)
@@ -114,7 +129,8 @@ class ExperimentStore(SeedMethods):
             next_step=next_step if step is None else step,
             snapshot=snapshot,
         )
-        return self._opened(Run(self, writer, snapshot.state["run"]["experiment_id"]), writer)
+        run = Run(self, writer, snapshot.state["run"]["experiment_id"])
+        return self._opened(run, writer, every_seconds)
 
     def add_artifact_file(
         self,
@@ -274,13 +290,18 @@ class ExperimentStore(SeedMethods):
     def __repr__(self) -> str:
         return f"<ExperimentStore {self.url}>"
 
-    def _opened(self, run: Run, writer: RunWriter) -> Run:
+    def _opened(self, run: Run, writer: RunWriter, every_seconds: float | None) -> Run:
         self._open_runs[run.id] = run
         self.keeper.add(writer)
+        if every_seconds is not None:
+            self._samplers[run.id] = SystemMetrics(writer, every_seconds)
+            self.keeper.add(self._samplers[run.id])
         return run
 
     def _closed_run(self, run: Run) -> None:
         self._open_runs.pop(run.id, None)
+        if sampler := self._samplers.pop(run.id, None):
+            self.keeper.remove(sampler)
 
     def _ensure_experiment(self, name: str) -> str:
         experiment_id = ids.experiment_id_for(name)
