@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-
 SLOW_NS = 500_000  # calls from here on are looked at one by one
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -145,26 +146,24 @@ def test_sources_that_cannot_even_be_found_leave_the_run_alone(
 def test_the_background_thread_samples_and_stops_with_the_run(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
-    sampled = threading.Event()
-
-    def sources() -> list[system.Read]:
-        def read() -> dict[str, float]:
-            sampled.set()
-            return {"cpu_percent": 2.0}
-
-        return [read]
-
-    monkeypatch.setattr(system, "local_sources", sources)
+    logged = threading.Event()
+    monkeypatch.setattr(system, "local_sources", constant)
     monkeypatch.setattr(system, "LEAST_SECONDS", 0.0)
     threads = threading.active_count()
     with store.start_run("x", capture=False, system_seconds=0.0) as run:
         run.log({"loss": 1.0})
-        assert sampled.wait(60)
+        log_aside = run._writer.log_aside
+
+        def told(metrics: dict[str, float]) -> None:
+            log_aside(metrics)
+            logged.set()
+
+        monkeypatch.setattr(run._writer, "log_aside", told)
+        store.keeper.hurry()
+        assert logged.wait(60)
         assert threading.active_count() <= threads + 1, "the store's own thread, and no other"
     assert store.keeper._writers == []
-    assert store.metrics(run.id, "system/cpu_percent").values[0] == 2.0
+    assert store.metrics(run.id, "system/cpu_percent").values[0] == 1.0
 
 
 @pytest.mark.parametrize("word", ["0", "off", "False", " no "])
