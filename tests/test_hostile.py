@@ -117,6 +117,23 @@ def test_a_truncated_spool_is_its_intact_beginning() -> None:
     assert counts == {0, 1, 2}
 
 
+@pytest.mark.parametrize("room", [0, 1, 4, 5, 4096, 10_000])
+def test_a_last_mark_that_ends_in_zeros_is_no_room(room: int) -> None:
+    spools = (
+        golden.spool_file([golden.SPOOL_ROWS[0], (("loss",), 1, golden.NOON + turn, (1,))])
+        for turn in range(2000)
+    )
+    data = next(data for data in spools if data[-1] == 0)
+    scan = spool.scan(data + bytes(room), place="w")
+    assert (scan.row_count, scan.good_bytes, scan.torn_bytes) == (2, len(data), 0)
+    damaged = bytearray(data)
+    damaged[data.index(b"\x94\xcd") + 8] ^= 1
+    with pytest.raises(Corrupt, match="with intact records behind"):
+        spool.scan(bytes(damaged) + bytes(room), place="w")
+    saved = salvage.scan(bytes(damaged) + bytes(room), place="w")
+    assert (saved.row_count, saved.torn_bytes) == (1, 0)
+
+
 def test_zeros_in_the_middle_of_a_spool_are_damage() -> None:
     """A hole with a whole record behind it, as a power cut may leave it, is refused and can be salvaged."""
     data = golden.read("spool")
