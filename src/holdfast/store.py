@@ -270,6 +270,7 @@ class ExperimentStore(SeedMethods):
         finally:
             self._writers.clear()
             self._open_runs.clear()
+            self._samplers.clear()
             self.keeper.close()
             if self._index is not None:
                 self._index.close()
