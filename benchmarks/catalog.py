@@ -105,7 +105,7 @@ print(time.perf_counter() - start)
 """
 
 
-def listing(place: Path) -> None:
+def run(place: Path) -> None:
     """Filter and sort many runs, the refresh of the catalog included; how it grows; peers."""
     print("| runs | cold catalog, s | warm, same process, ms | warm, new process, ms |", end="")
     print(" one run more, ms | json lines, ms | parquet, ms | mlflow sqlite, ms |")
