@@ -606,9 +606,12 @@ def test_every_acknowledged_point_of_a_killed_rank_is_there(tmp_path: Path) -> N
         said = []
         for worker in workers:
             assert worker.stdout
-            said.append(b"".join(worker.stdout.readline() for _ in range(400)))
+            lines: list[bytes] = []
+            while len(lines) < 400 or len({line.split()[0] for line in lines}) < 2:
+                lines.append(worker.stdout.readline())  # until both of its ranks were heard
+                assert lines[-1], "the writer ended by itself"
             worker.kill()
-            said[-1] += worker.communicate()[0]
+            said.append(b"".join(lines) + worker.communicate()[0])
         run.log({"x": -1.0}, step=0)
         [found] = store.recover()
         assert (found.ranks, found.marked_crashed) == (tuple(range(8)), False)
