@@ -1,4 +1,4 @@
-"""`python -m benchmarks [log|read|list|runs|import|artifacts]`: prints Markdown tables."""
+"""`python -m benchmarks [log|read|list|import|artifacts]`: prints Markdown tables."""
 
 from __future__ import annotations
 
