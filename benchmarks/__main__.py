@@ -1,4 +1,4 @@
-"""`python -m benchmarks [log|read|list|import|artifacts]`: prints Markdown tables."""
+"""`python -m benchmarks [import|log|read|size|overview|compact|list|artifacts]`: prints Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import catalog, measure
+from benchmarks.compact import compact
+from benchmarks.frames import frames
+from benchmarks.overview import overview
 from benchmarks.peers import PEERS
+from benchmarks.read import read
+from benchmarks.size import size
+from benchmarks.tail import tail
 
 STEPS = 300_000
 KEYS = [f"metric/{number}" for number in range(10)]
@@ -77,42 +83,6 @@ def _log_with(
     return found
 
 
-READ = """
-import time
-import holdfast
-store = holdfast.open({url!r})
-{before}
-start = time.perf_counter()
-series = store.metrics("bench", "loss")
-assert len(series) == {points}
-print(time.perf_counter() - start)
-"""
-
-
-def read(place: Path) -> None:
-    """One metric of a finished run, in a new process each time."""
-    import holdfast
-
-    print("| points | read alone, ms | whole process beyond `python -c pass`, ms |")
-    print("|---|---|---|")
-    bare = measure.in_new_process("pass")
-    for points in (100_000, 1_000_000, 10_000_000):
-        url = place / f"read-{points}"
-        chance = random.Random(1)
-        with holdfast.open(url) as store, store.start_run("bench", run_id="bench") as run:
-            for step in range(points):
-                run.log({"loss": chance.random()}, step=step)
-        warm = READ.format(url=str(url), points=points, before="import holdfast.series")
-        cold = READ.format(url=str(url), points=points, before="")
-        alone, whole = measure.said_by_process(warm), measure.in_new_process(cold)
-        size = measure.size_bytes(url / "runs" / "bench" / "segments") / points
-        print(
-            f"| {points:,} ({size:.2f} bytes each) | {1e3 * alone:.1f} | {1e3 * (whole - bare):.1f} |"
-        )
-    numpy = measure.in_new_process("import numpy") - bare
-    print(f"\n`import numpy` alone takes {1e3 * numpy:.1f} ms of the right column.")
-
-
 def imports(place: Path) -> None:
     """What `import holdfast` and the first open cost."""
     bare = measure.in_new_process("pass")
@@ -161,7 +131,12 @@ SECTIONS = {
     "log": log,
     "read": read,
     "list": catalog.listing,
+    "size": size,
+    "overview": overview,
+    "compact": compact,
     "artifacts": artifacts,
+    "frames": frames,
+    "tail": tail,
 }
 
 

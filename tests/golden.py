@@ -133,6 +133,17 @@ def plain_axes() -> list[Axis]:
     return [first, second]
 
 
+def long_axes() -> list[Axis]:
+    """Six rows that no compressor would shorten; `gap` has no number between its ends."""
+    rng = np.random.default_rng(20250115)
+    steps = np.sort(rng.integers(0, 2**64, 6, np.uint64))
+    axis = Axis(steps, rng.integers(-(2**63), 2**63, 6, np.int64))
+    axis.columns["loss"] = floats(*rng.integers(1, 2**62, 6, np.uint64).tolist())
+    nan = rng.integers(0x7FF8 << 48, 0x7FFF << 48, 4, np.uint64).tolist()
+    axis.columns["gap"] = floats(0x3FE123456789ABCD, *nan, 0x3FEFEDCBA9876543)
+    return [axis]
+
+
 def codec_axes() -> list[Axis]:
     """Columns that bring out every codec."""
     rng = np.random.default_rng(20250115)
@@ -158,6 +169,7 @@ def exact() -> dict[str, bytes]:
         "store.json": storefile.encode(STORE),
         "spool": spool_file(),
         "segment": segment.encode(SEGMENT_ABOUT, plain_axes())[0],
+        "segment-overview": segment.encode(SEGMENT_ABOUT, long_axes(), lambda rows: [4])[0],
     }
 
 

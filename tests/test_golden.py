@@ -85,9 +85,14 @@ def test_the_spool_is_read() -> None:
     assert (scan.row_count, scan.torn_bytes) == (3, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "axes"), [("segment", golden.plain_axes()), (golden.CODECS, golden.codec_axes())]
-)
+SEGMENTS = {
+    "segment": golden.plain_axes(),
+    "segment-overview": golden.long_axes(),
+    golden.CODECS: golden.codec_axes(),
+}
+
+
+@pytest.mark.parametrize(("name", "axes"), SEGMENTS.items())
 def test_the_segments_are_read(name: str, axes: list[Axis]) -> None:
     footer, get = opened(golden.read(name))
     assert footer.about == golden.SEGMENT_ABOUT
@@ -95,6 +100,15 @@ def test_the_segments_are_read(name: str, axes: list[Axis]) -> None:
     for axis in axes:
         for key in axis.columns:
             assert same_axis(footer.read(key, get), axis, key)
+
+
+def test_the_overviews_are_read() -> None:
+    footer, get = opened(golden.read("segment-overview"))
+    (axis,) = golden.long_axes()
+    inner = axis.columns["loss"][1:5]
+    ends = {0, 5, 1 + int(inner.argmin()), 1 + int(inner.argmax())}
+    for key, rows in {"loss": sorted(ends), "gap": [0, 1, 4, 5]}.items():
+        assert same_axis(footer.read_overview(key, get), axis.rows(rows, key), key)
 
 
 def test_the_codec_segment_has_every_codec() -> None:

@@ -28,7 +28,8 @@ from holdfast.format import (
     storefile,
     tree,
 )
-from test_golden import opened, spool_rows
+from holdfast.format.segment import Axis
+from test_golden import SEGMENTS, opened, spool_rows
 
 Decode = Callable[[bytes], Any]
 
@@ -38,9 +39,14 @@ def _segment(data: bytes) -> dict[str, bytes]:
     found = {}
     for key in footer.columns:
         axis = footer.read(key, get)
-        parts = (axis.steps, axis.times, axis.columns[key])
-        found[key] = b"".join(part.tobytes() for part in parts)
+        found[key] = _bytes(axis, key)
+    for key in footer.overviews:
+        found[f"{key}, few"] = _bytes(footer.read_overview(key, get), key)
     return found
+
+
+def _bytes(axis: Axis, key: str) -> bytes:
+    return b"".join(part.tobytes() for part in (axis.steps, axis.times, axis.columns[key]))
 
 
 DECODERS: dict[str, Decode] = {
@@ -50,8 +56,7 @@ DECODERS: dict[str, Decode] = {
     "recipe": lambda data: recipe.decode(data, place="the file"),
     "tree": lambda data: tree.decode_tree(data, place="the file"),
     "store.json": lambda data: storefile.decode(data, place="the file"),
-    "segment": _segment,
-    golden.CODECS: _segment,
+    **dict.fromkeys(SEGMENTS, _segment),
 }
 SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "tree"]
 
@@ -87,7 +92,7 @@ def test_a_damaged_store_json_fails_or_says_the_same() -> None:
     assert same == [data[:-1]]  # without the last line feed
 
 
-@pytest.mark.parametrize("name", ["segment", golden.CODECS])
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_a_damaged_segment_gives_an_error_or_what_was_written(name: str) -> None:
     data = golden.read(name)
     wanted = _segment(data)
@@ -105,6 +110,7 @@ def test_a_damaged_segment_gives_an_error_or_what_was_written(name: str) -> None
     footer, _ = opened(data)
     blocks = [b for axis in footer.axes for blocks in axis[1:] for b in blocks]
     blocks += [block for _, found in footer.columns.values() for block in found]
+    blocks += [b for _, *lists in footer.overviews.values() for found in lists for b in found]
     assert missed == 8 * (frame.HEADER_BYTES + 5 * len(blocks))
 
 
@@ -158,10 +164,8 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=6), inner, max_size=5),
     max_leaves=12,
 )  # fmt: skip
-FIELDS = (
-    """n prev nonce at full body artifact size spans blob offset sizes ids about axes columns"""
-)
-names = st.sampled_from(FIELDS.split())
+FIELDS = "n prev nonce at full body artifact size spans blob offset sizes ids about axes columns"
+names = st.sampled_from([*FIELDS.split(), "overviews"])
 bodies = st.dictionaries(names, values, max_size=8).map(msgpack.packb) | st.binary(max_size=200)
 
 
@@ -193,7 +197,10 @@ def test_where_an_entry_is_full_is_as_its_version_says(
 
 
 @settings(max_examples=300, deadline=None)
-@given(index=st.dictionaries(st.sampled_from(["about", "axes", "columns"]), values) | values)
+@given(
+    index=st.dictionaries(st.sampled_from(["about", "axes", "columns", "overviews"]), values)
+    | values
+)
 def test_a_made_up_index_is_refused_or_reads_nothing_outside_the_file(index: Any) -> None:
     footer = msgpack.packb(index)
     offset = frame.HEADER_BYTES

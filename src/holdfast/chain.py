@@ -55,6 +55,19 @@ class Chain:
         newest = self._newest(self._numbers() if listed is None else listed)
         return EMPTY if newest < 0 else self._state_at(newest)
 
+    def after(self, before: Snapshot) -> Snapshot | None:
+        """The state one entry later; None while there is none. Raises Corrupt."""
+        try:
+            self.backend.stat(layout.entry(self.prefix, before.number + 1))
+        except NameNotFound:
+            return None
+        entry, tip = self.read(before.number + 1)
+        if entry.prev != before.tip:
+            raise self._unlinked(entry.number)
+        body = self._body(entry)
+        state = body if entry.full else manifest.apply(before.state, body)
+        return Snapshot(state, entry.number, tip)
+
     def load_hinted(self, number: int) -> Snapshot:
         """The state after entry `number`, which a head names as the newest; no listing, mostly one GET.
 

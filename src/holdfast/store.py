@@ -19,12 +19,14 @@ from holdfast import ids, provenance
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
 from holdfast.keeper import Keeper
-from holdfast.names import check_id, check_key
-from holdfast.ops import artifacts, runs
+from holdfast.names import check_id, check_key, check_rank
+from holdfast.ops import artifacts, ranks, runs
+from holdfast.ops.compact import Compacted, compact
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.ops.verify import Finding, verify
+from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.run import Run
@@ -34,14 +36,14 @@ from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
-    from holdfast.series import Series
+    from holdfast.ops.tail import Tail
     from holdfast.sql import SqlRows
 
 Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(SeedMethods):
+class ExperimentStore(ReadingMethods, SeedMethods):
     """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
 
     `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
@@ -63,6 +65,7 @@ class ExperimentStore(SeedMethods):
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
         self._index: Catalog | None = None
         self._open_runs: dict[str, Run] = {}
+        self._joined: dict[tuple[str, int], Run] = {}
         self._writers: dict[str, RunWriter] = {}
         self._experiments: set[str] = set()
         _stores.add(self)
@@ -117,6 +120,31 @@ class ExperimentStore(SeedMethods):
             snapshot=snapshot,
         )
         return self._opened(Run(self, writer, snapshot.state["run"]["experiment_id"]), writer)
+
+    def join_run(
+        self, run_id: str, *, rank: int, attempt: int | None = None, wait_seconds: float = 0
+    ) -> Run:
+        """Write to a run that another process has open, as its writer number `rank`.
+
+        Each rank has files of its own, so none waits for another. With `wait_seconds` it waits that
+        long for the run to be begun or resumed, with `attempt` for that attempt or a later one; the
+        id is given in full. Raises InvalidValue, RunNotFound, InvalidState when the run is finished
+        or crashed, and RunBusy when another live process has this rank.
+        """
+        check_id("run id", run_id)
+        rank = check_rank(rank)
+        joined = ranks.join(self.repository, run_id, rank, attempt, wait_seconds)
+        writer = RunWriter(
+            self.repository,
+            self.keeper,
+            run_id,
+            attempt=joined.attempt,
+            from_step=joined.from_step,
+            next_step=joined.next_step,
+            snapshot=joined.snapshot,
+            rank=rank,
+        )
+        return self._opened(Run(self, writer, joined.experiment_id), writer)
 
     def add_artifact_file(
         self,
@@ -206,13 +234,44 @@ class ExperimentStore(SeedMethods):
         run_id = find_run(self.repository, run_id)
         return runs.summary(self.repository, run_id)
 
-    def metrics(self, run_id: str, key: str) -> Series:
-        """All points of one metric of a run, in step order. Raises RunNotFound, MetricNotFound."""
-        return runs.series(self.repository, find_run(self.repository, run_id), key)
-
     def metric_keys(self, run_id: str) -> list[str]:
         """Every metric that the run has points of, those not sealed yet included."""
         return runs.points(self.repository, find_run(self.repository, run_id)).keys()
+
+    def tail(
+        self,
+        run_id: str,
+        keys: Sequence[str] | str | None = None,
+        *,
+        follow: bool = True,
+        from_start: bool = False,
+        last: int = 0,
+        unsealed: bool = False,
+        poll_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Tail:
+        """The records of a run as they are logged: an iterator of `TailRecord` that ends with the run.
+
+        `keys` are names or patterns such as `train/*`. It begins with what is logged from now on, or
+        `from_start`, or with the `last` n records, and with all that is not sealed yet if `unsealed`
+        is set; without `follow` it ends where it would wait. It looks every `poll_seconds` (0.1 where
+        the spools are, 2 elsewhere) and ends when nothing came for `timeout_seconds`.
+
+        Raises RunNotFound, InvalidValue, Corrupt, BackendError.
+        """
+        from holdfast.ops.tail import Tail
+
+        return Tail(
+            self.repository,
+            find_run(self.repository, run_id),
+            keys=keys,
+            follow=follow,
+            from_start=from_start,
+            last=last,
+            unsealed=unsealed,
+            poll_seconds=poll_seconds,
+            timeout_seconds=timeout_seconds,
+        )
 
     def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """The artifacts of a run, by key."""
@@ -262,6 +321,19 @@ class ExperimentStore(SeedMethods):
 
     # Housekeeping.
 
+    def compact(
+        self,
+        run_id: str | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Compacted]:
+        """Put the small metric segments of a run, or of every run, together into few; the points stay
+        the same. Safe while the run is written and while others compact. Raises Corrupt, BackendError.
+        """
+        name = find_run(self.repository, run_id) if run_id else None
+        return compact(self.repository, name, dry_run=dry_run, progress=progress)
+
     def close(self) -> None:
         """Seal what is open and stop the background thread. Runs that were not finished stay open
         in the store and show as crashed once this process has ended."""
@@ -269,12 +341,14 @@ class ExperimentStore(SeedMethods):
             for writer in [
                 *self._writers.values(),
                 *(run._writer for run in self._open_runs.values()),
+                *(run._writer for run in self._joined.values()),
             ]:
                 if not writer.closed:
                     writer.seal(go_on=False)
         finally:
             self._writers.clear()
             self._open_runs.clear()
+            self._joined.clear()
             self.keeper.close()
             if self._index is not None:
                 self._index.close()
@@ -296,12 +370,18 @@ class ExperimentStore(SeedMethods):
         return f"<ExperimentStore {self.url}>"
 
     def _opened(self, run: Run, writer: RunWriter) -> Run:
-        self._open_runs[run.id] = run
+        if run.rank is None:
+            self._open_runs[run.id] = run
+        else:
+            self._joined[run.id, run.rank] = run
         self.keeper.add(writer)
         return run
 
     def _closed_run(self, run: Run) -> None:
-        self._open_runs.pop(run.id, None)
+        if run.rank is None:
+            self._open_runs.pop(run.id, None)
+        else:
+            self._joined.pop((run.id, run.rank), None)
 
     def _ensure_experiment(self, name: str) -> str:
         experiment_id = ids.experiment_id_for(name)
@@ -356,6 +436,7 @@ def _close_all() -> None:
     """Seal what is open when Python ends; a run that nobody finished is named."""
     for store in list(_stores):
         unfinished = sorted(store._open_runs)
+        ranks_left = sorted(store._joined)
         try:
             store.close()
         except HoldfastError as error:
@@ -363,5 +444,10 @@ def _close_all() -> None:
         for run_id in unfinished:
             warnings.warn(
                 f"run {run_id} was never finished: use `with store.start_run(...) as run:`",
+                stacklevel=1,
+            )
+        for run_id, rank in ranks_left:
+            warnings.warn(
+                f"rank {rank} of run {run_id} was never finished: use `with store.join_run(...)`",
                 stacklevel=1,
             )

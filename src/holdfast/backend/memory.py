@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from holdfast.backend.base import CHUNK_BYTES, Capabilities, Stat
+from holdfast.backend.base import CHUNK_BYTES, NEVER, Capabilities, Stat
 from holdfast.errors import NameExists, NameNotFound
 
 
@@ -124,6 +124,9 @@ class _Appender:
         with self._lock:
             self._buffer += data
         return len(data)
+
+    def prepare(self, ahead_bytes: int) -> int:
+        return NEVER
 
     def sync(self) -> None:
         return None

@@ -109,6 +109,9 @@ class _WatchedAppender:
         self._watch("append.write", self._name)
         return self._inner.write(data)
 
+    def prepare(self, ahead_bytes: int) -> int:
+        return self._inner.prepare(ahead_bytes)
+
     def sync(self) -> None:
         self._watch("append.sync", self._name)
         self._inner.sync()

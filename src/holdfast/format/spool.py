@@ -161,6 +161,8 @@ def _is_about(about: Any) -> bool:
     whole = [about.get("sequence"), about.get("attempt"), about.get("opened_at")]
     if about.get("from_step") is not None:
         whole.append(about["from_step"])
+    if about.get("rank") is not None:
+        whole.append(about["rank"])
     return all(type(number) is int and number >= 0 for number in whole) and all(
         isinstance(about.get(name), str) for name in ("run_id", "writer")
     )

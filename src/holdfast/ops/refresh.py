@@ -14,7 +14,7 @@ from holdfast.catalog import Catalog, CatalogRow, ExperimentRow
 from holdfast.chain import Chain, Snapshot
 from holdfast.errors import Corrupt, NameNotFound, UnsupportedFormat
 from holdfast.format import layout, stats
-from holdfast.ops.runs import newest_beat
+from holdfast.ops.orphans import newest_beat
 from holdfast.repository import Repository
 
 Problem = Corrupt | UnsupportedFormat
