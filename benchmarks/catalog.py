@@ -114,7 +114,7 @@ print(time.perf_counter() - start)
 """
 
 
-def listing(place: Path) -> None:
+def run(place: Path) -> None:
     """Filter and sort many runs, the refresh of the catalog included; how it grows; peers."""
     print(f"| runs | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
     os.environ["HOLDFAST_CACHE_DIR"] = str(place / "cache")

@@ -22,7 +22,7 @@ print(time.perf_counter() - start, peak(), found.segments_before, found.segments
 """
 
 
-def compact(place: Path) -> None:
+def run(place: Path) -> None:
     """One metric, as many segments as its spools gave, to one; in a new process."""
     times, losses = curves.long(10_000_000)
     print("| points | segments | MB | seconds | peak memory, MiB |")

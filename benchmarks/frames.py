@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import measure
 
 
-def frames(place: Path) -> None:
+def run(place: Path) -> None:
     """Each table in turn."""
     _fewer()
     _together()

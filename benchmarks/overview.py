@@ -34,7 +34,7 @@ class Counting(WatchedBackend):
         return data
 
 
-def overview(place: Path) -> None:
+def run(place: Path) -> None:
     """At most 2,000 points of each metric; the bytes of a listing are not counted."""
     times, losses = curves.long(1_000_000)
     cases: dict[str, Any] = {

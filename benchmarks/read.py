@@ -22,7 +22,7 @@ def rows(times: Any, values: Any, points: int) -> Iterator[history.Row]:
     return ((at, {KEY: value}) for at, value in pairs)
 
 
-def read(place: Path) -> None:
+def run(place: Path) -> None:
     """Milliseconds beyond imports: a real loss curve, and uniformly random values as the worst case."""
     times, losses = curves.long(max(COUNTS))
     cases: dict[str, tuple[Any, str, int, Any]] = {

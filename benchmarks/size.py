@@ -14,7 +14,7 @@ from benchmarks.read import rows
 STEPS, LONG = 200_000, 1_000_000
 
 
-def size(place: Path) -> None:
+def run(place: Path) -> None:
     """Ten metrics a call, and one long series; as sealed, and compacted with overviews."""
     ten = list(curves.ten(STEPS))
     times, losses = curves.long(LONG)

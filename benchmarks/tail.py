@@ -41,7 +41,7 @@ with holdfast.open({url!r}) as store, store.start_run("tail", run_id={run!r}) as
 """
 
 
-def tail(place: Path) -> None:
+def run(place: Path) -> None:
     """Following a run on the same machine, from another process than the one that writes."""
     url = str(place / "lab")
     print("| follow a run | |\n|---|---|")

@@ -95,14 +95,17 @@ SPOOL_ROWS: list[tuple[tuple[str, ...], int, int, tuple[int, ...]]] = [
 ]
 
 
-def spool_file() -> bytes:
+SPOOL_ROOM = 16  # bytes allocated ahead in the spool that is still open
+
+
+def spool_file(rows: Any = SPOOL_ROWS) -> bytes:
     out = bytearray(spool.encode_header(SPOOL_ABOUT))
     schemas: dict[tuple[str, ...], int] = {}
 
     def add(record: bytes) -> None:
         out.extend(record + spool.mark(zlib.crc32(record, zlib.crc32(out))))
 
-    for keys, step, at, bits in SPOOL_ROWS:
+    for keys, step, at, bits in rows:
         if keys not in schemas:
             schemas[keys] = len(schemas)
             add(spool.encode_schema(schemas[keys], keys))
@@ -168,6 +171,7 @@ def exact() -> dict[str, bytes]:
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
         "spool": spool_file(),
+        "spool-open": spool_file(SPOOL_ROWS[:1]) + bytes(SPOOL_ROOM),
         "segment": segment.encode(SEGMENT_ABOUT, plain_axes())[0],
         "segment-overview": segment.encode(SEGMENT_ABOUT, long_axes(), lambda rows: [4])[0],
     }

@@ -85,6 +85,13 @@ def test_the_spool_is_read() -> None:
     assert (scan.row_count, scan.torn_bytes) == (3, 0)
 
 
+def test_room_behind_a_spool_is_not_torn() -> None:
+    data = golden.read("spool-open")
+    scan = spool.scan(data, place="w")
+    assert spool_rows(scan) == golden.SPOOL_ROWS[:1]
+    assert (scan.good_bytes, scan.torn_bytes) == (len(data) - golden.SPOOL_ROOM, 0)
+
+
 SEGMENTS = {
     "segment": golden.plain_axes(),
     "segment-overview": golden.long_axes(),

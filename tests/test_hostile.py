@@ -125,9 +125,44 @@ def test_a_truncated_spool_is_its_intact_beginning() -> None:
             continue  # the header is not whole
         rows = spool_rows(scan)
         assert rows == whole[: len(rows)]
-        assert scan.good_bytes + scan.torn_bytes == len(changed)
+        torn = changed[scan.good_bytes :].rstrip(b"\0")
+        assert scan.torn_bytes == len(torn)
+        # The same with room behind it, as a crash of a writer that maps its spool leaves it.
+        roomy = spool.scan(changed + bytes(5000), place="w")
+        assert spool_rows(roomy) == rows
+        assert (roomy.good_bytes, roomy.torn_bytes) == (scan.good_bytes, len(torn))
         counts.add(len(rows))
     assert counts == {0, 1, 2}
+
+
+@pytest.mark.parametrize("room", [0, 1, 4, 5, 4096, 10_000])
+def test_a_last_mark_that_ends_in_zeros_is_no_room(room: int) -> None:
+    spools = (
+        golden.spool_file([golden.SPOOL_ROWS[0], (("loss",), 1, golden.NOON + turn, (1,))])
+        for turn in range(2000)
+    )
+    data = next(data for data in spools if data[-1] == 0)
+    scan = spool.scan(data + bytes(room), place="w")
+    assert (scan.row_count, scan.good_bytes, scan.torn_bytes) == (2, len(data), 0)
+    damaged = bytearray(data)
+    damaged[data.index(b"\x94\xcd") + 8] ^= 1
+    with pytest.raises(Corrupt, match="with intact records behind"):
+        spool.scan(bytes(damaged) + bytes(room), place="w")
+    saved = salvage.scan(bytes(damaged) + bytes(room), place="w")
+    assert (saved.row_count, saved.torn_bytes) == (1, 0)
+
+
+def test_zeros_in_the_middle_of_a_spool_are_damage() -> None:
+    """A hole with a whole record behind it, as a power cut may leave it, is refused and can be salvaged."""
+    data = golden.read("spool")
+    whole = spool_rows(spool.scan(data, place="w"))
+    first, second = data.index(b"\x94\xcd"), data.index(b"\x92\xcd\x00\x01")
+    holed = data[:first] + bytes(second - 6 - first) + data[second - 6 :] + bytes(4096)
+    with pytest.raises(Corrupt, match=f"byte {first}, with intact records behind"):
+        spool.scan(holed, place="w")
+    kept = salvage.scan(holed, place="w")
+    assert spool_rows(kept) == whole[1:]
+    assert (kept.torn_bytes, kept.lost_bytes) == (0, second - first)
 
 
 def test_a_flipped_bit_in_a_spool_never_gives_a_wrong_point() -> None:

@@ -20,8 +20,8 @@ FLOORS: list[tuple[str, int]] = [
     ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
     ("columnar", 3), ("arrow", 3), ("downsample", 3), ("selection", 3), ("together", 3),
     ("repository", 4),
-    ("ops", 5), ("keeper", 5), ("writer", 6),
-    ("seed", 7), ("reading", 7), ("run", 7), ("store", 7), ("storage", 8),
+    ("ops", 5), ("keeper", 5), ("system", 6), ("writer", 6),
+    ("seed", 7), ("reading", 7), ("writing", 7), ("run", 7), ("store", 7), ("storage", 8),
     ("cli", 9), ("demo", 9), ("testing", 9),
 ]  # fmt: skip
 NOT_EACH_OTHER = [

@@ -40,8 +40,9 @@ def test_states() -> None:
     assert reader.apply(first, second) == manifest.apply(first, second)
 
 
-def test_the_spool() -> None:
-    data = golden.read("spool")
+@pytest.mark.parametrize("name", ["spool", "spool-open"])
+def test_the_spool(name: str) -> None:
+    data = golden.read(name)
     about, rows = reader.spool(data)
     scan = spool.scan(data, place="spool")
     assert about == scan.about

@@ -101,15 +101,16 @@ class Keeper:
             if beat:
                 writer.beat()
         except HoldfastError as error:
-            _logger().warning(
+            logger().warning(
                 "run %s: %s (training goes on; it will be tried again)", writer.run_id, error
             )
         except Exception:
-            log = _logger()
+            log = logger()
             log.exception("run %s: unexpected failure in the background", writer.run_id)
 
 
-def _logger() -> Any:
+def logger() -> Any:
+    """Where the background says what went wrong."""
     import logging  # late: most processes never have anything to say
 
     return logging.getLogger("holdfast")

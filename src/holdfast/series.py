@@ -352,12 +352,24 @@ def live_spools(
     for stat in backend.walk(layout.spools(run_id)):
         _, writer, sequence = layout.spool_parts(stat.name)
         try:
-            data = backend.get(stat.name)
+            held = _settled(backend, stat.name, scan)
         except NameNotFound:
             continue  # sealed since the listing
-        held = scan(data, place=stat.name)
         spool.check_owner(held.about, run_id, writer, sequence, place=stat.name)
         yield LiveSpool(stat.name, run_id, writer, sequence, held)
+
+
+def _settled(backend: Backend, name: str, scan: Callable[..., spool.Scan]) -> spool.Scan:
+    """`scan` of a spool that may be growing. A record that came after its place was read, and before
+    the place of the next one was, leaves what looks like damage: but real damage stays where it is."""
+    damage = -1
+    while True:
+        try:
+            return scan(backend.get(name), place=name)
+        except Corrupt as error:
+            if getattr(error, "offset", damage) == damage:
+                raise
+            damage = error.offset
 
 
 def is_sealed(state: State, writer: str, sequence: int) -> bool:

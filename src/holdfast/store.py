@@ -15,24 +15,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
-from holdfast import ids, provenance
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
-from holdfast.keeper import Keeper
-from holdfast.names import check_id, check_key, check_rank
-from holdfast.ops import artifacts, ranks, runs
+from holdfast.ops import artifacts, runs
 from holdfast.ops.compact import Compacted, compact
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
-from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.ops.verify import Finding, verify
 from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
-from holdfast.run import Run
 from holdfast.seed import SeedMethods
 from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.writer import RunWriter
+from holdfast.writing import WritingMethods
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
@@ -43,7 +39,7 @@ Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(ReadingMethods, SeedMethods):
+class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
     """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
 
     `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
@@ -61,126 +57,11 @@ class ExperimentStore(ReadingMethods, SeedMethods):
         self.repository = open_repository(url, create=create, read_only=read_only)
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
-        self.keeper = Keeper()
+        WritingMethods.__init__(self)
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
         self._index: Catalog | None = None
-        self._open_runs: dict[str, Run] = {}
-        self._joined: dict[tuple[str, int], Run] = {}
         self._writers: dict[str, RunWriter] = {}
-        self._experiments: set[str] = set()
         _stores.add(self)
-
-    # Writing.
-
-    def start_run(
-        self,
-        experiment: str,
-        *,
-        name: str | None = None,
-        config: Any = None,
-        tags: Any = None,
-        note: str | None = None,
-        run_id: str | None = None,
-        capture: bool | set[str] = True,
-    ) -> Run:
-        """Begin a run of `experiment` (its name; it is created when new).
-
-        `capture` says what to keep of what is running: command, git, python, platform, packages;
-        True is all of it. Raises InvalidValue, and InvalidState when `run_id` is taken.
-        """
-        experiment_id = self._ensure_experiment(experiment)
-        run_id = check_id("run id", run_id) if run_id is not None else ids.new_run_id()
-        sections: dict[str, dict[str, Any]] = {
-            "run": {"experiment_id": experiment_id, "name": name, "note": note},
-            "config": checked_config(config),
-            "tags": checked_tags(tags),
-            "source": provenance.capture(capture),
-        }
-        snapshot = runs.begin_run(self.repository, run_id, sections)
-        writer = RunWriter(self.repository, self.keeper, run_id, attempt=1, snapshot=snapshot)
-        return self._opened(Run(self, writer, experiment_id), writer)
-
-    def resume(self, run_id: str, *, step: int | None = None) -> Run:
-        """Go on with a run, in a new attempt that begins at `step` (or at the first one logged).
-
-        Points that earlier attempts logged at or after that step are superseded: they stay in
-        history. Raises RunNotFound, and RunBusy when another process writes the run.
-        """
-        run_id = find_run(self.repository, run_id)
-        if run_id in self._open_runs:
-            raise runs.busy_here(run_id)
-        snapshot, attempt, next_step = runs.resume_run(self.repository, run_id, step)
-        writer = RunWriter(
-            self.repository,
-            self.keeper,
-            run_id,
-            attempt=attempt,
-            from_step=step,
-            next_step=next_step if step is None else step,
-            snapshot=snapshot,
-        )
-        return self._opened(Run(self, writer, snapshot.state["run"]["experiment_id"]), writer)
-
-    def join_run(
-        self, run_id: str, *, rank: int, attempt: int | None = None, wait_seconds: float = 0
-    ) -> Run:
-        """Write to a run that another process has open, as its writer number `rank`.
-
-        Each rank has files of its own, so none waits for another. With `wait_seconds` it waits that
-        long for the run to be begun or resumed, with `attempt` for that attempt or a later one; the
-        id is given in full. Raises InvalidValue, RunNotFound, InvalidState when the run is finished
-        or crashed, and RunBusy when another live process has this rank.
-        """
-        check_id("run id", run_id)
-        rank = check_rank(rank)
-        joined = ranks.join(self.repository, run_id, rank, attempt, wait_seconds)
-        writer = RunWriter(
-            self.repository,
-            self.keeper,
-            run_id,
-            attempt=joined.attempt,
-            from_step=joined.from_step,
-            next_step=joined.next_step,
-            snapshot=joined.snapshot,
-            rank=rank,
-        )
-        return self._opened(Run(self, writer, joined.experiment_id), writer)
-
-    def add_artifact_file(
-        self,
-        run_id: str,
-        source: artifacts.Source,
-        key: str,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> ArtifactInfo:
-        """Add an artifact to any run, open or finished; `progress` is told (done, all) as it goes."""
-        run_id = find_run(self.repository, run_id)
-        check_key("artifact", key)
-        about = artifacts.store(self.repository, source, progress)
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
-        return ArtifactInfo.from_state(key, about)
-
-    def delete_run(self, run_id: str) -> None:
-        """Put a tombstone on a run: lists leave it out; nothing is removed; `undelete_run` undoes."""
-        runs.mark_deleted(self.repository, find_run(self.repository, run_id), True)
-
-    def undelete_run(self, run_id: str) -> None:
-        """Take the tombstone off."""
-        runs.mark_deleted(self.repository, find_run(self.repository, run_id), False)
-
-    def recover(
-        self,
-        *,
-        salvage: bool = False,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Recovered]:
-        """Seal what crashed processes left behind, and mark their runs as crashed.
-
-        With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
-        intact records are kept; without, its run is reported with the problem and left alone.
-        """
-        return recover(self.repository, salvage=salvage, progress=progress)
 
     # Reading.
 
@@ -321,6 +202,19 @@ class ExperimentStore(ReadingMethods, SeedMethods):
 
     # Housekeeping.
 
+    def recover(
+        self,
+        *,
+        salvage: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Recovered]:
+        """Seal what crashed processes left behind, and mark their runs as crashed.
+
+        With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
+        intact records are kept; without, its run is reported with the problem and left alone.
+        """
+        return recover(self.repository, salvage=salvage, progress=progress)
+
     def compact(
         self,
         run_id: str | None = None,
@@ -338,18 +232,12 @@ class ExperimentStore(ReadingMethods, SeedMethods):
         """Seal what is open and stop the background thread. Runs that were not finished stay open
         in the store and show as crashed once this process has ended."""
         try:
-            for writer in [
-                *self._writers.values(),
-                *(run._writer for run in self._open_runs.values()),
-                *(run._writer for run in self._joined.values()),
-            ]:
+            for writer in [*self._writers.values(), *self._open_writers()]:
                 if not writer.closed:
                     writer.seal(go_on=False)
         finally:
             self._writers.clear()
-            self._open_runs.clear()
-            self._joined.clear()
-            self.keeper.close()
+            self._stop_writing()
             if self._index is not None:
                 self._index.close()
                 self._index = None
@@ -368,27 +256,6 @@ class ExperimentStore(ReadingMethods, SeedMethods):
 
     def __repr__(self) -> str:
         return f"<ExperimentStore {self.url}>"
-
-    def _opened(self, run: Run, writer: RunWriter) -> Run:
-        if run.rank is None:
-            self._open_runs[run.id] = run
-        else:
-            self._joined[run.id, run.rank] = run
-        self.keeper.add(writer)
-        return run
-
-    def _closed_run(self, run: Run) -> None:
-        if run.rank is None:
-            self._open_runs.pop(run.id, None)
-        else:
-            self._joined.pop((run.id, run.rank), None)
-
-    def _ensure_experiment(self, name: str) -> str:
-        experiment_id = ids.experiment_id_for(name)
-        if experiment_id not in self._experiments:
-            runs.ensure_experiment(self.repository, experiment_id, name)
-            self._experiments.add(experiment_id)
-        return experiment_id
 
     def _ask(self, question: Callable[[Catalog], Answer]) -> Answer:
         """What the catalog answers; one that had to be emptied is filled and asked again."""

@@ -76,7 +76,7 @@ class RunWriter:
         self.failure: HoldfastError | None = None
         self.closed = False
         self._next = next_step
-        self._lock = threading.Lock()  # held by log: never while anything slow happens
+        self._lock = threading.RLock()  # held by log: never while anything slow happens
         self._slow = threading.RLock()  # held by sync, seal and close
         self._begin(new_writer_id())
         # What sealing needs is imported now, not in the middle of somebody's training step.
@@ -85,6 +85,7 @@ class RunWriter:
     def _begin(self, writer_id: str) -> None:
         self.writer_id = writer_id
         self._sequences = itertools.count()
+        self._has_logged = False
         self._unsealed: list[str] = []
         self._forget()
 
@@ -130,6 +131,15 @@ class RunWriter:
             self._append(row + mark)
             self._crc = _crc32(mark, crc)
             self._next = step + 1
+
+    def log_aside(self, metrics: Mapping[str, Any]) -> None:
+        """Log at the last step; which step the next `log` gets stays as it is.
+
+        Before the first `log` of this writer, and after it is closed, nothing is written.
+        """
+        with self._lock:
+            if metrics and self._has_logged and self._next and not self.closed:
+                self.log(metrics, self._next - 1)
 
     def _append(self, record: bytes) -> None:
         """Write a whole record or nothing."""
@@ -179,6 +189,7 @@ class RunWriter:
         if self.attempt > 1 and self.from_step is None and self.rank is None:
             self.from_step = first_step
         self._use(*self._create())
+        self._has_logged = True
         self.keeper.add(self)
 
     def _create(self) -> tuple[str, Appender, int]:
@@ -333,6 +344,6 @@ class RunWriter:
 
     def after_fork(self) -> None:
         """In a child process: the parent goes on with its spool, we begin one of our own."""
-        self._lock, self._slow = threading.Lock(), threading.RLock()
+        self._lock, self._slow = threading.RLock(), threading.RLock()
         self.snapshot = None
         self._begin(new_writer_id())

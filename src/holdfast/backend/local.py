@@ -174,6 +174,7 @@ class LocalStaged:
     def __init__(self, backend: LocalBackend, directory: str) -> None:
         self._backend = backend
         self._temporary = os.path.join(directory, _TEMPORARY + secrets.token_hex(8))
+        self._has_name = False
         with told(self._temporary):
             self._fd = self._open(directory)
 
@@ -210,6 +211,7 @@ class LocalStaged:
             except FileExistsError:
                 return False
             os.unlink(self._temporary)  # before the directory's fsync, which then covers both
+            self._has_name = True
         return True
 
     def open(self, name: str) -> Appender:
@@ -236,13 +238,15 @@ class LocalStaged:
         """`replace` without waiting for the disk."""
         with told(path):
             os.replace(self._temporary, path)
+            self._has_name = True
 
     def abort(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            with suppress(OSError):
-                os.unlink(self._temporary)
+            if not self._has_name:
+                with suppress(OSError):
+                    os.unlink(self._temporary)
 
 
 def _pread(fd: int, length: int, offset: int) -> bytes:

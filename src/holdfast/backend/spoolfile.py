@@ -133,12 +133,11 @@ class MappedAppender(WriteAppender):
         self._window[self._at : end] = bytes(size_bytes)
 
     def close(self) -> None:
+        """The room that is left stays: most often the file is sealed and goes at once."""
         with self._growing:
             if self._fd < 0:
                 return
             self._window.close()
-            with suppress(OSError):  # zeros behind the last record say nothing
-                os.ftruncate(self._fd, self._start + self._at)
             super().close()
 
 
