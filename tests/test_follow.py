@@ -75,7 +75,7 @@ def test_a_whole_spool_is_what_scanning_it_gives() -> None:
 
 
 @given(records, st.lists(st.integers(0, 4000), max_size=8), st.sampled_from([0, 1, 7, 5000]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_split_anywhere_with_zeros_behind_it_no_row_is_lost_or_given_twice(
     rows: list[tuple[tuple[str, ...], int, int, float]], edges: list[int], zeros: int
 ) -> None:
@@ -87,7 +87,7 @@ def test_split_anywhere_with_zeros_behind_it_no_row_is_lost_or_given_twice(
 
 
 @given(records, st.integers(0, 4000), st.integers(0, 4000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_map_that_fills_up_over_zeros_gives_the_same(
     rows: list[tuple[tuple[str, ...], int, int, float]], first: int, second: int
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_map_that_fills_up_over_zeros_gives_the_same(
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(0, 7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_flipped_bit_never_gives_a_wrong_row(place: int, bit: int) -> None:
     changed = bytearray(DATA)
     changed[place] ^= 1 << bit

@@ -204,7 +204,7 @@ names = st.sampled_from([*FIELDS.split(), "overviews"])
 bodies = st.dictionaries(names, values, max_size=8).map(msgpack.packb) | st.binary(max_size=200)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=bodies)
 def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None:
     for kind, decode in ((b"C", entry.decode), (b"R", recipe.decode), (b"T", tree.decode_tree)):
@@ -231,7 +231,7 @@ def test_where_an_entry_is_full_is_as_its_version_says(
             entry.decode(data, place="f")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     index=st.dictionaries(st.sampled_from(["about", "axes", "columns", "overviews"]), values)
     | values
@@ -246,7 +246,7 @@ def test_a_made_up_index_is_refused_or_reads_nothing_outside_the_file(index: Any
         _segment(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(codec=st.integers(0, 7), payload=st.binary(max_size=120), count=st.integers(-1, 70_000))
 def test_a_made_up_block_is_refused_or_gives_as_many_numbers_as_asked(
     codec: int, payload: bytes, count: int
@@ -255,7 +255,7 @@ def test_a_made_up_block_is_refused_or_gives_as_many_numbers_as_asked(
         assert len(column.decode(codec, payload, count, "<f8")) == count
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(tail=st.binary(max_size=300), cut=st.integers(0, 305))
 def test_anything_behind_a_spool_is_a_torn_tail_or_refused(tail: bytes, cut: int) -> None:
     data = golden.read("spool")
