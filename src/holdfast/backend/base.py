@@ -29,6 +29,7 @@ class Capabilities:
     atomic_put: bool
     exclusive_create: bool
     durable_put: bool
+    append: bool = True  # can spools lie here?
 
 
 @dataclass(frozen=True, slots=True)

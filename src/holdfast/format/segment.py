@@ -15,7 +15,7 @@ the overviews. See docs/format/segment.md.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,6 +189,20 @@ class Footer:
     def read(self, key: str, get: Getter) -> Axis:
         """The one metric `key` with its steps and times; KeyError when it is not here."""
         return _read(self.columns_of(key), key, get)
+
+    def read_together(self, keys: Iterable[str], get: Getter) -> Iterator[Axis]:
+        """All these metrics, those of one axis together, so that its steps and times are read once."""
+        held: dict[int, Axis] = {}
+        for key in keys:
+            number, blocks_ = self.columns[key]
+            if number not in held:
+                held[number] = self.read(key, get)
+                continue
+            axis = held[number]
+            column = Column(self.place, blocks_, np.float64)
+            values = axis.columns[key] = np.empty(len(axis.steps))
+            column.read(0, len(values), Pieces([column.span(0, len(values))], get), values)
+        yield from held.values()
 
     def read_overview(self, key: str, get: Getter) -> Axis:
         """The overview of the metric; KeyError when it has none."""
