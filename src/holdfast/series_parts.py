@@ -226,10 +226,11 @@ class ReadAhead:
 
     def __call__(self, offset: int, length: int) -> bytes:
         number, at = divmod(offset, _PAGE_BYTES)
-        known = offset in self._asked
+        if offset in self._asked:
+            self._page.cache_clear()
+            return self._get(offset, length)
         self._asked.add(offset)
-        within = at + length <= _PAGE_BYTES
-        if known or not within or len(self._asked) <= _FEW_READS:
+        if at + length > _PAGE_BYTES or len(self._asked) <= _FEW_READS:
             return self._get(offset, length)
         return self._page(number)[at : at + length]
 
