@@ -116,9 +116,7 @@ class LiveRows:
     values: NDArray[np.float64]
 
     def row_of(self, step: int) -> int:
-        if step < 0:
-            return 0
-        return len(self.axis.steps) if step >> 64 else int(np.searchsorted(self.axis.steps, step))
+        return _row_of(self.axis, step)
 
     def floor(self, row: int) -> int:
         return int(self.axis.steps[row])
@@ -139,7 +137,8 @@ class SealedRows:
     held: dict[int, Axis]  # short axes that were read, by number: other metrics lie on them too
 
     def row_of(self, step: int) -> int:
-        return self.columns[0].row_of(step, self.get)
+        axis = self.held.get(self.axis)
+        return self.columns[0].row_of(step, self.get) if axis is None else _row_of(axis, step)
 
     def floor(self, row: int) -> int:
         return self.columns[0].floor(row)
@@ -148,21 +147,35 @@ class SealedRows:
         again(lambda: self._fill(first, stop, out))
 
     def _fill(self, first: int, stop: int, out: Arrays) -> None:
-        axis = self.held.get(self.axis)
+        axis, rows = self.held.get(self.axis), self.columns[0].ends[-1]
+        short = axis is None and rows <= _SHORT_ROWS
+        spans = [self.columns[2].span(first, stop)]
+        if axis is None:
+            part = (0, rows) if short else (first, stop)
+            spans += [column.span(*part) for column in self.columns[:2]]
+        pieces = Pieces(spans, self.get)
+        if short:
+            axis = self._hold(rows, pieces)
         if axis is not None:
             out[0][:], out[1][:] = axis.steps[first:stop], axis.times[first:stop]
         begin = 0 if axis is None else 2
-        columns, targets = self.columns[begin:], out[begin:]
-        pieces = Pieces([column.span(first, stop) for column in columns], self.get)
-        for column, target in zip(columns, targets, strict=True):
+        for column, target in zip(self.columns[begin:], out[begin:], strict=True):
             column.read(first, stop, pieces, target)
-        if axis is None and stop - first == self.columns[0].ends[-1] <= _SHORT_ROWS:
-            self._hold(Axis(out[0].copy(), out[1].copy()))
 
-    def _hold(self, axis: Axis) -> None:
+    def _hold(self, rows: int, pieces: Pieces) -> Axis:
+        axis = Axis(np.empty(rows, np.uint64), np.empty(rows, np.int64))
+        self.columns[0].read(0, rows, pieces, axis.steps)
+        self.columns[1].read(0, rows, pieces, axis.times)
         if len(self.held) >= _MOST_AXES:
             self.held.clear()
         self.held[self.axis] = axis
+        return axis
+
+
+def _row_of(axis: Axis, step: int) -> int:
+    if step < 0:
+        return 0
+    return len(axis.steps) if step >> 64 else int(np.searchsorted(axis.steps, np.uint64(step)))
 
 
 class SegmentFile:
