@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.digest import Digest
-from holdfast.format import entry, recipe, segment, spool, storefile, tree
+from holdfast.format import entry, pack, recipe, segment, spool, storefile, tree
 from holdfast.format.entry import Entry
+from holdfast.format.recipe import Chunk, Recipe
 from holdfast.format.segment import Axis
+from holdfast.format.tensors import Tensor
 from holdfast.format.tree import TreeEntry
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "golden"
@@ -59,6 +61,36 @@ ENTRY_1 = Entry(
 _BLOB = Digest.of(b"a blob")
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
+_PACK = Digest.of(b"a pack")
+
+
+def recipe_2() -> Recipe:
+    """Two pieces: one in a pack, with a base in a blob, and one that is stored as it is."""
+    builder = recipe.Builder()
+    base = builder.add(Chunk(_CHUNKS[0], 4096, _BLOB, False, 65_536, 4096))
+    delta = builder.add(Chunk(_CHUNKS[1], 4096, _PACK, True, 168, 1000, 3, (base,)))
+    raw = builder.add(Chunk(_CHUNKS[2], 100, _PACK, True, 1269, 100))
+    builder.append(raw)
+    builder.append(delta)
+    weights = Tensor("layer.weight", "F32", (32, 32), 100, 4196)
+    turned = Tensor("turned", "F32", (16, 32), 100, 4196 - 64, (1, 32))
+    return builder.build(_BLOB, [weights, turned])
+
+
+def pack_file() -> bytes:
+    builder = pack.Builder(bytes(range(16)))
+    out = bytearray(builder.begin())
+    for id_, size, codec, bases, payload in PACKED:
+        out += builder.add(id_, size, codec, bases, payload)[1] + payload
+    return bytes(out + builder.end())
+
+
+# id, size, codec, bases, payload
+PACKED: list[tuple[bytes, int, int, list[bytes], bytes]] = [
+    (_CHUNKS[0], 6, 0, [], b"a blob"),
+    (_CHUNKS[1], 4096, 3, [_CHUNKS[0], _CHUNKS[2]], bytes(range(20))),
+    (_CHUNKS[2], 16 << 20, 1, [], b"not really zstd"),
+]
 TREE = [
     TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
     TreeEntry("weights", "directory", 0o755),
@@ -145,6 +177,8 @@ def exact() -> dict[str, bytes]:
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
         "recipe": recipe.encode(RECIPE),
+        "recipe-2": recipe.encode(recipe_2()),
+        "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
         "spool": spool_file(),

@@ -73,7 +73,8 @@ def test_recipe_tree_and_store_json() -> None:
         recipe.decode(golden.read("recipe"), place="r"),
     )
     assert theirs["pieces"] == [
-        (piece.blob.hex, piece.offset, piece.size_bytes, piece.id.hex()) for piece in ours.pieces
+        (piece.home.hex, piece.offset, piece.size_bytes, piece.id.hex())
+        for piece in map(ours.piece, range(ours.pieces()))
     ]
     entries = tree.decode_tree(golden.read("tree"), place="t")
     assert [

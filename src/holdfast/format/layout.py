@@ -15,6 +15,7 @@ EXPERIMENTS = "experiments/"
 RUNS = "runs/"
 HEADS = "heads/"
 BLOBS = "blobs/sha256/"
+PACKS = "packs/sha256/"
 QUARANTINE = "quarantine/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
@@ -24,6 +25,10 @@ _NUMBER = re.compile(r"[0-9]{8}\Z")
 
 def blob(digest: Digest) -> str:
     return f"{BLOBS}{digest.hex[:2]}/{digest.hex}"
+
+
+def pack(digest: Digest) -> str:
+    return f"{PACKS}{digest.hex[:2]}/{digest.hex}"
 
 
 def recipes(digest: Digest) -> str:
