@@ -1,0 +1,148 @@
+"""Codecs alone, in memory, over series of real checkpoints: `python -m benchmarks.codecs FOLDER [s1 …]`.
+
+FOLDER is what `python -m benchmarks.series FOLDER` made. Each file is cut and encoded as it would be stored,
+each chunk once; the bases of a version lie at most three deep. Encoding includes decoding again and
+comparing; hashing and disks are left out. One thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blake3 import blake3
+
+from benchmarks import measure
+from holdfast import codecs
+from holdfast.chunking import companion, look, pieces
+
+MAX_DEPTH = 3
+Key = tuple[str, int]  # name of the tensor, place in it
+
+
+@dataclass(slots=True)
+class Stored:
+    plain: bytes
+    payload: bytes
+    codec: int
+    bases: list[Stored]
+    depth: int
+
+
+@dataclass(slots=True)
+class Total:
+    logical: int = 0
+    stored: int = 0
+    encoded: int = 0
+    seconds: float = 0.0
+    back: float = 0.0
+    used: dict[int, int] = field(default_factory=dict)
+
+
+def base_of(number: int) -> int | None:
+    """The version that version `number` is encoded against: the lowest digit that is not 0, to base 3, set
+    to 0. So of 27 versions none is more than three deep, and most are next to their base."""
+    step = 1
+    while number % 27 and number // step % 3 == 0:
+        step *= 3
+    return number - number // step % 3 * step if number % 27 else None
+
+
+def family(name: str, number: int, versions: int) -> int | None:
+    """As `base_of`, but the four siblings at the end of s3 start from what they were tuned from."""
+    return 0 if name == "s3" and number >= versions - 4 else base_of(number)
+
+
+def run(folder: Path, name: str, compact: bool) -> Total:
+    homes = sorted(path for path in (folder / name).iterdir() if path.is_dir())
+    total, known = Total(), {}
+    kept: list[dict[Key, Stored]] = []
+    for number, home in enumerate(homes):
+        base = family(name, number, len(homes))
+        before = {} if base is None else kept[base]
+        here: dict[Key, Stored] = {}
+        for path in sorted(home.iterdir()):
+            store(path.read_bytes(), before, here, known, total, compact)
+        kept.append(here)
+    return total
+
+
+def store(
+    data: bytes,
+    before: dict[Key, Stored],
+    here: dict[Key, Stored],
+    known: dict[bytes, Stored],
+    total: Total,
+    compact: bool,
+) -> None:
+    def get(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    found = look(get, len(data))
+    follows = {span.name: companion(span, found.tensors) for span in found.spans}
+    total.logical += len(data)
+    for piece, view in pieces(get, len(data), found):
+        plain, id_ = view.tobytes(), blake3(view).digest()
+        if id_ not in known:
+            name = piece.name or ""
+            near = [before.get((name, piece.at)), here.get((follows.get(name) or "", piece.at))]
+            offered = [s for s in near if s and s.depth <= MAX_DEPTH - (s is near[0])]
+            known[id_] = encode(plain, piece.dtype, offered, total, compact)
+        if piece.name is not None:
+            here[piece.name, piece.at] = known[id_]
+
+
+def encode(
+    plain: bytes, dtype: str | None, offered: list[Stored], total: Total, compact: bool
+) -> Stored:
+    bases = [base.plain for base in offered]
+    begin = time.perf_counter()
+    made = codecs.encode(plain, dtype=dtype, bases=bases, compact=compact)
+    middle = time.perf_counter()
+    codecs.decode(made.codec, made.payload, len(plain), [bases[place] for place in made.bases])
+    total.back += time.perf_counter() - middle
+    total.seconds += middle - begin
+    total.encoded += len(plain)
+    total.stored += len(made.payload) + 32 * (
+        4 + len(made.bases)
+    )  # what packs and recipes say of it
+    total.used[made.codec] = total.used.get(made.codec, 0) + len(plain)
+    used = [offered[place] for place in made.bases]
+    depth = max((base.depth + 1 for base in used), default=0)
+    return Stored(plain, bytes(made.payload), made.codec, used, depth)
+
+
+NAMES = {
+    getattr(codecs, name): name.lower()
+    for name in ("RAW", "ZSTD", "PLANES", "DELTA", "XOR", "CONTEXT", "BLEND")
+}
+
+
+def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
+    folder, wanted = Path(arguments[0]), arguments[1:]
+    show(f"{measure.machine()}\n")
+    show(
+        "| series | mode | logical MB | stored / logical | encode and compare MB/s | decode MB/s | codecs |"
+    )
+    show("|---|---|---|---|---|---|---|")
+    for name in wanted or ["s1", "s2", "s3", "s4", "s5"]:
+        for mode in ("fast", "compact"):
+            total = run(folder, name, mode == "compact")
+            used = ", ".join(
+                f"{NAMES[codec]} {share / total.encoded:.0%}"
+                for codec, share in sorted(total.used.items(), key=lambda item: -item[1])
+            )
+            show(
+                f"| {name} | {mode} | {total.logical / 1e6:.0f} | {total.stored / total.logical:.3f} "
+                f"| {total.encoded / 1e6 / total.seconds:.0f} | {total.encoded / 1e6 / total.back:.0f} "
+                f"| {used} |"
+            )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1:])
