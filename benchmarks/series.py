@@ -4,8 +4,8 @@ A small transformer learns the source text of Python's own standard library, see
 saved as people save models. A series that is there already is left alone.
 
     s1  fp32 from scratch, AdamW state included, torch .pt: what a resumable training keeps
-    s2  the backbone frozen, a new head trained on it, bf16 safetensors
-    s3  full fine-tuning in bf16 safetensors: ten checkpoints of one, and four siblings of the same base
+    s2  the backbone frozen, a new head of 7 % of the weights trained on it, bf16 safetensors
+    s3  full fine-tuning at a rate of 2e-5, bf16 safetensors: ten checkpoints, four siblings of the same base
     s4  one model saved again and again: torch, safetensors, a tensor renamed or added, sharded
     s5  fp32 weights and their moving average in one .pt
 """
@@ -79,10 +79,11 @@ class Model(nn.Module):
 def train(
     model: Model, text: Tensor, steps: int, *, lr: float, seed: int, every: int
 ) -> Iterator[tuple[int, torch.optim.AdamW]]:
-    """Yields (step, optimizer) after each `every` steps."""
+    """Yields (step, optimizer) after each `every` steps. The rate falls linearly to 0, the usual way."""
     draw = torch.Generator().manual_seed(seed)
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(wanted, lr=lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for step in range(1, steps + 1):
         starts = torch.randint(len(text) - CONTEXT - 1, (BATCH,), generator=draw)
         rows = torch.stack([text[at : at + CONTEXT + 1] for at in starts.tolist()])
@@ -91,6 +92,7 @@ def train(
         loss.backward()
         nn.utils.clip_grad_norm_(wanted, 1.0)
         optimizer.step()
+        schedule.step()
         if step % every == 0:
             print(f"  step {step}: loss {loss.item():.3f}", flush=True)
             yield step, optimizer
@@ -153,20 +155,20 @@ def frozen_backbone(folder: Path) -> None:
     model, text = base(folder), tokens(seed=2, share=slice(1, None, 4))
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.startswith("head")
-    nn.init.normal_(model.head.weight, std=0.02)
-    for step, _ in train(model, text, 40, lr=1e-3, seed=2, every=5):
+    model.head = nn.Linear(WIDTH, WORDS // 2, bias=False)
+    for step, _ in train(model, text % (WORDS // 2), 50, lr=1e-3, seed=2, every=5):
         safetensors(folder / f"s2/{step:04d}/model.safetensors", state_of(model, torch.bfloat16))
 
 
 def fine_tuned(folder: Path) -> None:
     safetensors(folder / "s3/00-base/model.safetensors", state_of(base(folder), torch.bfloat16))
     model, text = base(folder), tokens(seed=3, share=slice(1, None, 4))
-    for step, _ in train(model, text, 100, lr=5e-5, seed=3, every=10):
+    for step, _ in train(model, text, 100, lr=2e-5, seed=3, every=10):
         state = state_of(model, torch.bfloat16)
         safetensors(folder / f"s3/01-step-{step:04d}/model.safetensors", state)
     for number in range(4):
         model, text = base(folder), tokens(seed=4, share=slice(3 + 4 * number, None, 16))
-        for _ in train(model, text, 20, lr=5e-5, seed=10 + number, every=20):
+        for _ in train(model, text, 20, lr=2e-5, seed=10 + number, every=20):
             state = state_of(model, torch.bfloat16)
             safetensors(folder / f"s3/02-sibling-{number}/model.safetensors", state)
 

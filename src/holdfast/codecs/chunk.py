@@ -192,6 +192,8 @@ def _decode_blend(payload: memoryview, size: int, bases: Sequence[Bytes]) -> Byt
     kind = predict.BY_NUMBER.get(number)
     if kind is None or kind.width != width:
         raise ValueError(f"it mixes numbers of type {number}")
+    if abs(share) > predict.MOST_SHARE * predict.SHARE_ONE:
+        raise ValueError(f"it mixes {share} parts")
     off, tail = _body(payload[_BLEND.size :], width, size)
     guess = predict.mix(_numbers(bases[0], width), _numbers(bases[1], width), share, kind)
     if shift != UNSORTED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from holdfast.codecs import planes, predict
+from holdfast.codecs import planes, predict, zstd
 from holdfast.codecs.planes import WIDTHS, Numbers
 from holdfast.codecs.predict import FLOATS, Float
 from holdfast.codecs.zstd import Bytes
@@ -14,6 +14,7 @@ RAW, ZSTD, PLANES, DELTA, XOR, CONTEXT, BLEND = range(7)
 
 _SAMPLE = 4096  # numbers
 _WORTH = 0.98  # a base must save this much: it makes reading dearer
+_STRETCH = 32 << 10  # bytes
 _GUESSED = (4, 2, 8)  # widths tried where no dtype is known
 _INTEGERS = {"I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 _SINGLE = {"I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0"}
@@ -42,8 +43,8 @@ def choices(
     kind = FLOATS.get(name)
     width = kind.width if kind else _INTEGERS.get(name, 1 if name in _SINGLE else 0)
     if not width:
-        yield Choice(ZSTD)
         yield from _guesses(data)
+        yield Choice(ZSTD)
     elif data.size < 64 or data.size < 4 * width:
         yield Choice(ZSTD)
     else:
@@ -53,12 +54,14 @@ def choices(
 
 
 def _guesses(data: Bytes) -> Iterator[Choice]:
-    """Numbers in a file of unknown form, if they show in their planes."""
+    """Numbers in a file of unknown form, if their planes take less than zstd makes of a stretch."""
     if data.size < 1024:
         return
     sizes = {width: planes.estimate_bits(_sample(data, width)) / width for width in _GUESSED}
     best = min(sizes, key=lambda width: sizes[width])
-    if sizes[best] < 0.9 * planes.estimate_bits(_sample(data, 1)):
+    middle = max(0, data.size // 2 - _STRETCH // 2)
+    stretch = data[middle : middle + _STRETCH]
+    if sizes[best] < 0.95 * 8 * len(zstd.compress_text(stretch)) / stretch.size:
         yield Choice(PLANES, best)
 
 
