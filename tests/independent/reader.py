@@ -391,8 +391,10 @@ def recipe_chunk(
     need(1 <= length <= size <= 67_108_864 and offset <= 2**62, "a size or an offset")
     need(home < len(homes) and homes[home][1] in (0, 1), "a home")
     bases = [base for base in (first, second) if base != NONE]
+    need(size <= 16_777_216 or homes[home][1] == 0, "the size of a chunk in a pack")
     need(first != NONE or second == NONE, "a second base and no first")
     need(all(base < len(before) for base in bases), "a base that is not listed before")
+    need(all(before[base]["size"] == size for base in bases), "a base of another size")
     depth = 1 + max((before[base]["depth"] for base in bases), default=-1)
     need(depth <= 8, "bases more than 8 deep")
     if codec == 0 or homes[home][1] == 0:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, InvalidValue
-from holdfast.format import frame, packing, recipe_plain
+from holdfast.format import frame, pack, packing, recipe_plain
 from holdfast.format.recipe_plain import CHUNK_BYTES, MAX_OFFSET
 from holdfast.format.tensors import Tensor, pack_tensors, unpack_tensors
 
@@ -333,9 +333,15 @@ def _check_codecs(
         raise ValueError("a chunk that is stored as it is has two lengths")
     if ((second != NONE) & (first == NONE)).any():
         raise ValueError("a chunk has a second base and no first")
-    numbers = np.arange(len(first))
-    if any(((base != NONE) & (base >= numbers)).any() for base in (first, second)):
-        raise ValueError("a base is not listed before the chunk that needs it")
+    sizes, numbers = recipe.columns["sizes"], np.arange(len(first))
+    if (sizes[packed[recipe.columns["homes"]]] > pack.MAX_CHUNK_BYTES).any():
+        raise ValueError("a chunk in a pack is longer than one may be")
+    for base in (first, second):
+        needs = base != NONE
+        if (base[needs] >= numbers[needs]).any():
+            raise ValueError("a base is not listed before the chunk that needs it")
+        if (sizes[base[needs]] != sizes[needs]).any():
+            raise ValueError("a base has another size than the chunk that needs it")
     _depths(first, second)
 
 
