@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from holdfast.chunking import npy, torch_file
@@ -38,14 +39,12 @@ def parse(get: Getter, size_bytes: int) -> Contents:
     spans: list[Span] = []
     for number, members in enumerate(archives):
         found, cut = _tensors(get, members)
-        first = f"{number}." if len(archives) > 1 else ""
-        tensors += [_named(tensor, first + tensor.name) for tensor in found]
-        spans += [Span(s.start, s.stop, first + s.name, s.dtype) for s in cut]
+        if len(archives) > 1:
+            found = [replace(tensor, name=f"{number}.{tensor.name}") for tensor in found]
+            cut = [replace(span, name=f"{number}.{span.name}") for span in cut]
+        tensors += found
+        spans += cut
     return contents("zip", tensors, spans, size_bytes)
-
-
-def _named(tensor: Tensor, name: str) -> Tensor:
-    return Tensor(name, tensor.dtype, tensor.shape, tensor.start, tensor.stop, tensor.strides)
 
 
 def _tensors(get: Getter, members: list[Member]) -> tuple[list[Tensor], list[Span]]:

@@ -8,9 +8,10 @@ from holdfast.chunking import archive, gguf, npy, safetensors
 from holdfast.chunking.contents import Contents, Getter
 
 # What a parser may meet in a file that is damaged or made up. Anything else is a fault of ours.
+# (Old pickles may have odd escapes in texts, which is a warning, or an error for who wants it so.)
 DOUBTS = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError,
-    RecursionError, MemoryError, struct.error,
+    RecursionError, MemoryError, struct.error, Warning,
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from holdfast.chunking.contents import Contents, Doubt, Getter, contents, of_tensor
-from holdfast.format.tensors import ELEMENT_BYTES, Tensor
+from holdfast.format.tensors import Tensor
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the library itself
 
@@ -24,5 +24,4 @@ def parse(get: Getter, size_bytes: int) -> Contents:
 
 def _tensor(name: str, about: dict[str, Any], start: int) -> Tensor:
     begin, end = about["data_offsets"]
-    dtype = about["dtype"] if about["dtype"] in ELEMENT_BYTES else f"safetensors_{about['dtype']}"
-    return Tensor(name, dtype, tuple(about["shape"]), start + begin, start + end)
+    return Tensor(name, about["dtype"], tuple(about["shape"]), start + begin, start + end)

@@ -56,7 +56,9 @@ def tensors(get: Getter, members: Places) -> tuple[list[Tensor], list[Span]]:
     for name, view in _named_views(walk(bytes(get(start, stop - start)))):
         place = members.get(f"{home}data/{view.key}")
         tensor = _tensor(name, view, place, big) if place else None
-        if place and tensor:
+        if 0 in view.shape:  # an empty storage is no member with bytes
+            found.append(Tensor(name, view.dtype, view.shape, 0, 0))
+        elif place and tensor:
             found.append(tensor)
             spans.setdefault(view.key, Span(*place, name, tensor.dtype))
     return found, list(spans.values())

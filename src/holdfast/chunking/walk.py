@@ -13,6 +13,8 @@ from typing import Any
 
 from holdfast.chunking.contents import Doubt
 
+MAX_STEPS = 5_000_000  # about ten seconds; a checkpoint takes some forty for each tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Global:
@@ -199,8 +201,10 @@ class _Machine:
 def walk(data: bytes) -> Any:
     """What the pickle describes. Raises Doubt, or what DOUBTS of containers.py lists, if it is not sound."""
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(data):
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name == "STOP":
             return machine.stack.pop()
+        if number > MAX_STEPS:
+            break
         machine.step(opcode.name, argument)
-    raise Doubt("a pickle without an end")
+    raise Doubt("a pickle without an end, or one that is too long")
