@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from benchmarks import measure
 from holdfast import codecs
-from holdfast.chunking import companion, look, pieces
+from holdfast.chunking import companions, look, pieces
 
 MAX_DEPTH = 3
 Key = tuple[str, int]  # name of the tensor, place in it
@@ -82,7 +82,7 @@ def store(
         return data[offset : offset + length]
 
     found = look(get, len(data))
-    follows = {span.name: companion(span, found.tensors) for span in found.spans}
+    follows = companions(found)
     total.logical += len(data)
     for piece, view in pieces(get, len(data), found):
         plain, id_ = view.tobytes(), blake3(view).digest()

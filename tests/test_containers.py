@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from holdfast.chunking import Contents, look
 from holdfast.chunking.containers import DOUBTS
 from holdfast.chunking.contents import MIN_TENSOR_BYTES
-from holdfast.chunking.cutting import PIECE_BYTES, companion, cuts
+from holdfast.chunking.cutting import PIECE_BYTES, companions, cuts
 from holdfast.chunking.walk import Global, walk
 from holdfast.format.tensors import Tensor, element_bytes
 from test_chunking import cut, getter
@@ -356,6 +356,4 @@ def test_a_moving_average_finds_its_weights() -> None:
         bytes(40_000),
     )  # fmt: skip
     found = found_in(data)
-    assert [companion(span, found.tensors) for span in found.spans] == [
-        None, "ema.b.w", "model.b.w", None, None,
-    ]  # fmt: skip
+    assert companions(found) == {"ema.b.w": "model.b.w"}

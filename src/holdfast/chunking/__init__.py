@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from holdfast.chunking.containers import look
 from holdfast.chunking.contents import Contents, Doubt, Span
-from holdfast.chunking.cutting import PIECE_BYTES, Piece, companion, pieces
+from holdfast.chunking.cutting import PIECE_BYTES, Piece, companions, pieces
 
-__all__ = ["PIECE_BYTES", "Contents", "Doubt", "Piece", "Span", "companion", "look", "pieces"]
+__all__ = ["PIECE_BYTES", "Contents", "Doubt", "Piece", "Span", "companions", "look", "pieces"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from holdfast.chunking import gear
 from holdfast.chunking.contents import Contents, Getter, Span
-from holdfast.format.tensors import Tensor
 
 PIECE_BYTES = 1 << 20  # of a tensor
 _WINDOW = 4 << 20  # bytes read at once where the contents decide
@@ -84,12 +83,16 @@ def _by_contents(get: Getter, start: int, stop: int) -> Iterator[tuple[Piece, ND
         start += length
 
 
-def companion(span: Span, tensors: Iterable[Tensor]) -> str | None:
-    """The tensor that `span` may follow as a moving average follows its weights: of the same size and type,
-    under the same name but for its first part; None if there is none."""
-    tail = span.name.partition(".")[2]
-    for tensor in tensors:
-        same = tensor.dtype == span.dtype and tensor.stop - tensor.start == span.stop - span.start
-        if same and tensor.name != span.name and tail and tensor.name.partition(".")[2] == tail:
-            return tensor.name
-    return None
+def companions(found: Contents) -> dict[str, str]:
+    """For the names of spans, the span before it that it may follow as a moving average follows its weights: of
+    the same size and type, under the same name but for its first part. `ema.layer.weight` follows
+    `model.layer.weight`."""
+    last: dict[tuple[str, str, int], str] = {}
+    follows = {}
+    for span in found.spans:
+        tail = span.name.partition(".")[2]
+        alike = (tail, span.dtype, span.stop - span.start)
+        if tail and alike in last:
+            follows[span.name] = last[alike]
+        last.setdefault(alike, span.name)
+    return follows

@@ -44,13 +44,9 @@ def choices(
     width = kind.width if kind else _INTEGERS.get(name, 1 if name in _SINGLE else 0)
     if not width:
         yield from _guesses(data)
-        yield Choice(ZSTD)
-    elif data.size < 64 or data.size < 4 * width:
-        yield Choice(ZSTD)
-    else:
+    elif data.size >= 64:
         yield from _typed(data, width, kind, bases, compact)
-        if kind is None:
-            yield Choice(ZSTD)
+    yield Choice(ZSTD)
 
 
 def _guesses(data: Bytes) -> Iterator[Choice]:
