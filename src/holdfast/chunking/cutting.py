@@ -84,8 +84,8 @@ def _by_contents(get: Getter, start: int, stop: int) -> Iterator[tuple[Piece, ND
 
 
 def companions(found: Contents) -> dict[str, str]:
-    """For the names of spans, the span before it that it may follow as a moving average follows its weights: of
-    the same size and type, under the same name but for its first part. `ema.layer.weight` follows
+    """For the names of spans, the earlier span that it may follow as an average follows its weights: of the
+    same size and type, under the same name but for its first part. `ema.layer.weight` follows
     `model.layer.weight`."""
     last: dict[tuple[str, str, int], str] = {}
     follows = {}

@@ -18,23 +18,26 @@ from numpy.typing import NDArray
 
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, InvalidValue
-from holdfast.format import frame, pack, packing, recipe_plain
-from holdfast.format.recipe_plain import CHUNK_BYTES, MAX_OFFSET
+from holdfast.format import frame, packing, recipe_check, recipe_plain
+from holdfast.format.recipe_check import COLUMNS, MAX_DEPTH, NONE, RAW
+from holdfast.format.recipe_plain import CHUNK_BYTES
 from holdfast.format.tensors import Tensor, pack_tensors, unpack_tensors
 
-__all__ = ["CHUNK_BYTES", "MAX_DEPTH", "Builder", "Chunk", "Recipe", "decode", "encode", "plain"]
+__all__ = [
+    "CHUNK_BYTES",
+    "MAX_DEPTH",
+    "NONE",
+    "RAW",
+    "Builder",
+    "Chunk",
+    "Recipe",
+    "decode",
+    "encode",
+    "plain",
+]
 
 KIND = b"R"
 VERSION = 2
-MAX_CHUNK_BYTES = 64 << 20  # of a chunk in a plain blob; a pack allows less
-MAX_DEPTH = 8  # bases behind each other
-RAW = 0  # the codec of what lies plain
-NONE = 0xFFFF_FFFF  # no base
-
-_COLUMNS = {
-    "sizes": "<u4", "homes": "<u4", "offsets": "<u8", "lengths": "<u4", "codecs": "u1",
-    "first": "<u4", "second": "<u4",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class Recipe:
 
     def depths(self) -> NDArray[np.int64]:
         """For each chunk, how many bases lie behind each other below it; 0 if it needs none."""
-        return _depths(self.columns["first"], self.columns["second"])
+        return recipe_check.depths(self.columns["first"], self.columns["second"])
 
 
 def plain(artifact: Digest, size_bytes: int, ids: Sequence[bytes]) -> Recipe:
@@ -190,17 +193,17 @@ class Builder:
             )
             for c in self._chunks
         ]  # fmt: skip
-        found = zip(*rows, strict=True) if rows else [[]] * len(_COLUMNS)
+        found = zip(*rows, strict=True) if rows else [[]] * len(COLUMNS)
         columns = {
             name: np.array(column, dtype)
-            for (name, dtype), column in zip(_COLUMNS.items(), found, strict=True)
+            for (name, dtype), column in zip(COLUMNS.items(), found, strict=True)
         }
         order = np.array(self._order, "<u4")
         size = int(columns["sizes"][order].sum(dtype=np.int64))
         ids = b"".join(chunk.id for chunk in self._chunks)
         recipe = Recipe(artifact, size, tuple(homes), ids, columns, order, tuple(tensors))
         try:
-            check(recipe)
+            recipe_check.check(recipe)
         except ValueError as error:
             raise InvalidValue(f"this recipe cannot be written: {error}") from error
         return recipe
@@ -237,7 +240,7 @@ def _spans(recipe: Recipe) -> list[recipe_plain.Span] | None:
 
 
 def _body(recipe: Recipe) -> dict[str, Any]:
-    body: dict[str, Any] = {name: recipe.columns[name].tobytes() for name in _COLUMNS}
+    body: dict[str, Any] = {name: recipe.columns[name].tobytes() for name in COLUMNS}
     if all((recipe.columns[name] == NONE).all() for name in ("first", "second")):
         body["first"] = body["second"] = b""
     return body | {
@@ -273,7 +276,7 @@ def _read(body: dict[str, Any]) -> Recipe:
     nothing = np.full(count, NONE, "<u4").tobytes()
     columns = {
         name: np.frombuffer(body[name] or (nothing if dtype == "<u4" else b""), dtype)
-        for name, dtype in _COLUMNS.items()
+        for name, dtype in COLUMNS.items()
     }
     recipe = Recipe(
         Digest.from_raw(body["artifact"]),
@@ -284,7 +287,7 @@ def _read(body: dict[str, Any]) -> Recipe:
         _order(np.frombuffer(body["order"], "<u4"), count),
         unpack_tensors(body["tensors"]),
     )
-    check(recipe)
+    recipe_check.check(recipe)
     return recipe
 
 
@@ -299,60 +302,3 @@ def _homes(ids: bytes, kinds: bytes) -> tuple[tuple[Digest, bool], ...]:
         raise ValueError("the files it names are not as defined")
     raws = [ids[at : at + 32] for at in range(0, len(ids), 32)]
     return tuple((Digest.from_raw(raw), kind == 1) for raw, kind in zip(raws, kinds, strict=True))
-
-
-def check(recipe: Recipe) -> None:
-    """ValueError unless the recipe is as its page says."""
-    sizes, homes, offsets, lengths, codecs, first, second = (recipe.columns[c] for c in _COLUMNS)
-    if any(len(column) != len(sizes) for column in recipe.columns.values()):
-        raise ValueError("its columns differ in length")
-    if len(recipe.ids) != 32 * len(sizes):
-        raise ValueError("it has not one id for each chunk")
-    if type(recipe.size_bytes) is not int or int(recipe.starts[-1]) != recipe.size_bytes:
-        raise ValueError("its pieces do not add up to its size")
-    if (sizes < 1).any() or (sizes > MAX_CHUNK_BYTES).any() or (offsets > MAX_OFFSET).any():
-        raise ValueError("a chunk has a size or an offset outside the limits")
-    if (lengths < 1).any() or (lengths > sizes).any():
-        raise ValueError("a chunk takes more bytes than it holds, or none")
-    if (homes >= len(recipe.homes)).any():
-        raise ValueError("a chunk lies in a file that is not named")
-    _check_codecs(recipe, codecs, first, second)
-    last = max((tensor.stop for tensor in recipe.tensors), default=0)
-    if last > recipe.size_bytes:
-        raise ValueError("a tensor lies outside the artifact")
-
-
-def _check_codecs(
-    recipe: Recipe, codecs: NDArray[Any], first: NDArray[Any], second: NDArray[Any]
-) -> None:
-    packed = np.array([packed for _, packed in recipe.homes], bool)
-    plain = ~packed[recipe.columns["homes"]] | (codecs == RAW)
-    if (codecs[plain] != RAW).any() or (first[plain] != NONE).any():
-        raise ValueError("a chunk that is stored as it is has a codec or a base")
-    if (recipe.columns["lengths"][plain] != recipe.columns["sizes"][plain]).any():
-        raise ValueError("a chunk that is stored as it is has two lengths")
-    if ((second != NONE) & (first == NONE)).any():
-        raise ValueError("a chunk has a second base and no first")
-    sizes, numbers = recipe.columns["sizes"], np.arange(len(first))
-    if (sizes[packed[recipe.columns["homes"]]] > pack.MAX_CHUNK_BYTES).any():
-        raise ValueError("a chunk in a pack is longer than one may be")
-    for base in (first, second):
-        needs = base != NONE
-        if (base[needs] >= numbers[needs]).any():
-            raise ValueError("a base is not listed before the chunk that needs it")
-        if (sizes[base[needs]] != sizes[needs]).any():
-            raise ValueError("a base has another size than the chunk that needs it")
-    _depths(first, second)
-
-
-def _depths(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
-    """How deep each chunk's bases are; ValueError if deeper than MAX_DEPTH."""
-    depths = np.zeros(len(first) + 1, np.int64)
-    depths[-1] = -1  # below a chunk without a base
-    one, two = (np.where(base == NONE, len(first), base) for base in (first, second))
-    for _ in range(MAX_DEPTH + 1):
-        deeper = 1 + np.maximum(depths[one], depths[two])
-        if np.array_equal(deeper, depths[:-1]):
-            return deeper
-        depths[:-1] = deeper
-    raise ValueError(f"its bases are more than {MAX_DEPTH} deep")
