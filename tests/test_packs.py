@@ -100,6 +100,32 @@ def test_any_flipped_bit_costs_at_most_one_chunk_without_the_index() -> None:
             assert not [chunk for chunk in found if chunk not in wanted]
 
 
+def test_a_damaged_payload_is_left_out() -> None:
+    data = golden.read("pack")
+    wanted = scanned(data)
+    for number, chunk in enumerate(wanted):
+        damaged = bytearray(data)
+        damaged[chunk.offset] ^= 1
+        assert scanned(bytes(damaged)) == wanted[:number] + wanted[number + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("offsets", 99), ("lengths", 7), ("lengths", 0), ("counts", 1), ("counts", 3), ("sizes", 5),
+     ("sizes", 17 << 20)],
+)  # fmt: skip
+def test_an_index_that_lies_is_refused(name: str, value: int) -> None:
+    data = golden.read("pack")
+    end = int.from_bytes(data[-32:-24], "big")
+    body = packing.unpack(data[end : -trailer.TRAILER_BYTES], place="index")
+    column = np.frombuffer(body[name], pack._COLUMNS[name]).copy()
+    column[0] = value
+    body[name] = column.tobytes()
+    changed = data[:end] + trailer.wrap(b"P", 1, packing.pack(body), end)
+    with pytest.raises(Corrupt, match="pack is damaged: its index is wrong"):
+        packed(changed)
+
+
 def test_what_is_left_of_a_truncated_pack_is_found() -> None:
     data = golden.read("pack")
     wanted = scanned(data)
