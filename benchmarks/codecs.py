@@ -19,7 +19,6 @@ from benchmarks import measure
 from holdfast import codecs
 from holdfast.chunking import companions, look, pieces
 
-MAX_DEPTH = 3
 Key = tuple[str, int]  # name of the tensor, place in it
 
 
@@ -42,18 +41,9 @@ class Total:
     used: dict[int, int] = field(default_factory=dict)
 
 
-def base_of(number: int) -> int | None:
-    """The version that version `number` is encoded against: the lowest digit that is not 0, to base 3, set
-    to 0. So of 27 versions none is more than three deep, and most are next to their base."""
-    step = 1
-    while number % 27 and number // step % 3 == 0:
-        step *= 3
-    return number - number // step % 3 * step if number % 27 else None
-
-
 def family(name: str, number: int, versions: int) -> int | None:
     """As `base_of`, but the four siblings at the end of s3 start from what they were tuned from."""
-    return 0 if name == "s3" and number >= versions - 4 else base_of(number)
+    return 0 if name == "s3" and number >= versions - 4 else codecs.base_of(number)
 
 
 def run(folder: Path, name: str, compact: bool) -> Total:
@@ -89,7 +79,7 @@ def store(
         if id_ not in known:
             name = piece.name or ""
             near = [before.get((name, piece.at)), here.get((follows.get(name) or "", piece.at))]
-            offered = [s for s in near if s and s.depth <= MAX_DEPTH - (s is near[0])]
+            offered = [s for s in near if s and s.depth <= codecs.MAX_DEPTH - (s is near[0])]
             known[id_] = encode(plain, piece.dtype, offered, total, compact)
         if piece.name is not None:
             here[piece.name, piece.at] = known[id_]

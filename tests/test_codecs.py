@@ -283,3 +283,15 @@ def test_groups_are_one_plain_frame() -> None:
     data = np.frombuffer(bytes(5000) + bytes(range(256)) * 40, np.uint8)
     frame = zstd.compress_groups(data, [5000, 9000])
     assert zstandard.ZstdDecompressor().decompress(frame) == data.tobytes()
+
+
+def test_no_version_is_more_than_three_deep_and_most_are_near_their_base() -> None:
+    depths, reach = {}, []
+    for number in range(200):
+        base = codecs.base_of(number)
+        assert base is None or 0 <= base < number
+        depths[number] = 0 if base is None else depths[base] + 1
+        reach.append(0 if base is None else number - base)
+    assert max(depths.values()) == codecs.MAX_DEPTH
+    assert [number for number in depths if not depths[number]] == list(range(0, 200, 27))
+    assert sum(distance <= 2 for distance in reach) > 2 / 3 * len(reach)

@@ -16,7 +16,7 @@ from holdfast.chunking import npy, torch_file
 from holdfast.chunking.contents import Contents, Doubt, Getter, Span, contents, of_tensor
 from holdfast.format.tensors import Tensor
 
-MAX_DIRECTORY_BYTES = 64 << 20
+MAX_DIRECTORY_BYTES = 16 << 20
 MAX_ARCHIVES = 100_000
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")

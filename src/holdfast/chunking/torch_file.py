@@ -13,7 +13,7 @@ from holdfast.chunking.contents import Doubt, Getter, Span
 from holdfast.chunking.walk import Call, Global, Persistent, walk
 from holdfast.format.tensors import MAX_NAME_BYTES, MAX_TENSORS, Tensor, element_bytes, extent
 
-MAX_PICKLE_BYTES = 32 << 20
+MAX_PICKLE_BYTES = 16 << 20
 MAX_NODES = 5_000_000
 
 Places = dict[str, tuple[int, int]]  # member: (start, stop)

@@ -13,7 +13,7 @@ from typing import Any
 
 from holdfast.chunking.contents import Doubt
 
-MAX_STEPS = 5_000_000  # about ten seconds; a checkpoint takes some forty for each tensor
+MAX_STEPS = 2_000_000  # a few seconds, 200 MB; a checkpoint takes some forty for each tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ heavy work is done without the interpreter lock. See docs/format/codecs.md.
 from __future__ import annotations
 
 from holdfast.codecs.chunk import BASES_OF, MAX_BASES, Encoded, decode, encode
+from holdfast.codecs.family import MAX_DEPTH, base_of
 from holdfast.codecs.trial import BLEND, CONTEXT, DELTA, PLANES, RAW, XOR, ZSTD
 
 __all__ = [
-    "BASES_OF", "BLEND", "CONTEXT", "DELTA", "MAX_BASES", "PLANES", "RAW", "XOR", "ZSTD", "Encoded",
-    "decode", "encode",
+    "BASES_OF", "BLEND", "CONTEXT", "DELTA", "MAX_BASES", "MAX_DEPTH", "PLANES", "RAW", "XOR", "ZSTD", "Encoded",
+    "base_of", "decode", "encode",
 ]  # fmt: skip
