@@ -20,6 +20,6 @@ from holdfast.codecs.family import MAX_DEPTH, base_of
 from holdfast.codecs.trial import BLEND, CONTEXT, DELTA, PLANES, RAW, XOR, ZSTD
 
 __all__ = [
-    "BASES_OF", "BLEND", "CONTEXT", "DELTA", "MAX_BASES", "MAX_DEPTH", "PLANES", "RAW", "XOR", "ZSTD", "Encoded",
-    "base_of", "decode", "encode",
+    "BASES_OF", "BLEND", "CONTEXT", "DELTA", "MAX_BASES", "MAX_DEPTH", "PLANES", "RAW", "XOR", "ZSTD",
+    "Encoded", "base_of", "decode", "encode",
 ]  # fmt: skip
