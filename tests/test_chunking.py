@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.chunking import Contents, Piece, gear, look, pieces
+from holdfast.chunking import Contents, Piece, Span, gear, look, pieces
 
 
 def getter(data: bytes) -> Callable[[int, int], bytes]:
@@ -105,3 +106,24 @@ def test_what_was_inserted_changes_the_pieces_around_it_only() -> None:
 
 def test_equal_bytes_have_no_cut_but_the_longest() -> None:
     assert {piece.size_bytes for piece in cut(bytes(5 << 20))} == {gear.MAX_BYTES}
+
+
+def test_memory_stays_the_same_whatever_the_size() -> None:
+    block = noise(3, 4 << 20)
+    size, span = 64 << 20, Span(1 << 20, 40 << 20, "weights", "F32")
+    tracemalloc.start()
+    try:
+        total = sum(
+            p.size_bytes
+            for p, _ in pieces(lambda _, length: block[:length], size, Contents("x", (), (span,)))
+        )
+        assert total == size
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error() -> None:
+    get = getter(bytes(3_000_000))
+    with pytest.raises(ValueError, match="it was changed meanwhile"):
+        list(pieces(get, 3_000_001, Contents()))
