@@ -1,4 +1,5 @@
-"""Codecs alone, in memory, over series of real checkpoints: `python -m benchmarks.codecs FOLDER [s1 …]`.
+"""Codecs alone, in memory, over series of real checkpoints: `python -m benchmarks.codecs FOLDER [s1 …]`,
+or `… FOLDER pieces` for s1 with pieces of several sizes.
 
 FOLDER is what `python -m benchmarks.series FOLDER` made. Each file is cut and encoded as it would be stored,
 each chunk once; the bases of a version lie at most three deep. Encoding includes decoding again and
@@ -17,7 +18,7 @@ from blake3 import blake3
 
 from benchmarks import measure
 from holdfast import codecs
-from holdfast.chunking import companions, look, pieces
+from holdfast.chunking import companions, cutting, look, pieces
 
 Key = tuple[str, int]  # name of the tensor, place in it
 
@@ -109,6 +110,16 @@ NAMES = {
     getattr(codecs, name): name.lower()
     for name in ("RAW", "ZSTD", "PLANES", "DELTA", "XOR", "CONTEXT", "BLEND")
 }
+
+
+def sizes_of_pieces(folder: Path, show: Callable[[str], None]) -> None:
+    show("| pieces of s1, KiB | stored / logical | encode and compare MB/s | decode MB/s |")
+    show("|---|---|---|---|")
+    for size in (256, 512, 1024, 2048):
+        cutting.PIECE_BYTES = size << 10
+        total = run(folder, "s1", compact=False)
+        speeds = [total.encoded / 1e6 / spent for spent in (total.seconds, total.back)]
+        show(f"| {size} | {total.stored / total.logical:.4f} | {speeds[0]:.0f} | {speeds[1]:.0f} |")
 
 
 def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
