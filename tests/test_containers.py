@@ -181,6 +181,17 @@ def test_npz() -> None:
     assert found_in(npz(ARRAYS, packed=True)).tensors == ()
 
 
+def test_packed_members_beside_stored_ones_are_left_to_their_contents() -> None:
+    out, array = io.BytesIO(), io.BytesIO()
+    np.save(array, ARRAYS["plain"])
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("readme", b"again and " * 1000, zipfile.ZIP_DEFLATED)
+        archive.writestr("empty.npy", b"")
+        archive.writestr("plain.npy", array.getvalue())
+    [tensor] = found_in(out.getvalue()).tensors
+    assert elements(out.getvalue(), tensor) == ARRAYS["plain"].tobytes()
+
+
 def test_structured_arrays_are_a_doubt() -> None:
     out = io.BytesIO()
     np.save(out, np.zeros(5000, [("a", "f4"), ("b", "i8")]))
