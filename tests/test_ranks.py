@@ -485,14 +485,16 @@ def test_sealing_the_spool_of_a_rank_again_counts_nothing_twice(store: Store) ->
 def test_a_damaged_chain_of_a_rank_is_told_and_never_left_out(store: Store) -> None:
     with begin(store) as run, store.join_run("r", rank=1) as joined:
         log_all([run, joined], range(5), 1.0)
-    place = "runs/r/ranks/1/00000001"
+    # The newest entry: it holds the whole state, so none before it is needed.
+    place = max(stat.name for stat in store.repository.backend.walk("runs/r/ranks/1/"))
     whole_file = store.repository.backend.get(place)
     store.repository.backend.put(place, whole_file[:-1] + bytes([whole_file[-1] ^ 1]))
     for read in (lambda: store.metrics("r", "x"), lambda: store.run("r")):
         with pytest.raises(Corrupt, match=place):
             read()
     assert place in {finding.place for finding in store.verify()}
-    store.repository.backend.delete(place)
+    store.repository.backend.put(place, whole_file)
+    store.repository.backend.delete("runs/r/ranks/1/00000001")
     with pytest.raises(Corrupt, match="00000001 is missing"):
         store.metrics("r", "x")
 
@@ -604,9 +606,12 @@ def test_every_acknowledged_point_of_a_killed_rank_is_there(tmp_path: Path) -> N
         said = []
         for worker in workers:
             assert worker.stdout
-            said.append(b"".join(worker.stdout.readline() for _ in range(400)))
+            lines: list[bytes] = []
+            while len(lines) < 400 or len({line.split()[0] for line in lines}) < 2:
+                lines.append(worker.stdout.readline())  # until both of its ranks were heard
+                assert lines[-1], "the writer ended by itself"
             worker.kill()
-            said[-1] += worker.communicate()[0]
+            said.append(b"".join(lines) + worker.communicate()[0])
         run.log({"x": -1.0}, step=0)
         [found] = store.recover()
         assert (found.ranks, found.marked_crashed) == (tuple(range(8)), False)

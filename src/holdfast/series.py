@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain, Snapshot
 from holdfast.columnar import Batch, Column, Columnar
-from holdfast.errors import InvalidValue, NameNotFound
+from holdfast.errors import Corrupt, InvalidValue, NameNotFound
 from holdfast.format import layout, overview, segment, spool, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis

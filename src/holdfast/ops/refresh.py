@@ -3,6 +3,7 @@ and only what they say has changed is read, mostly by one GET each."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,8 @@ from holdfast.ops.orphans import newest_beat
 from holdfast.repository import Repository
 
 Problem = Corrupt | UnsupportedFormat
+_HEAD = re.compile(r"^(.+)@([0-9]{8})$", re.MULTILINE)  # the last part of a head's name
+_RANK = re.compile(r"[0-9]+")
 _OF_RUNS = (layout.RUN_HEADS, layout.RANK_HEADS, layout.RUNS)
 _OF_EXPERIMENTS = (layout.EXPERIMENT_HEADS, layout.EXPERIMENTS)
 
@@ -58,22 +61,18 @@ def _refresh_runs(repository: Repository, catalog: Catalog, problems: list[Probl
     A head may be ahead of its chain, and the writer of the missing entry writes the same head again:
     such a run is looked at each time.
     """
-    known = (
-        catalog.heads()
-    )  # before listing: what others put in from now on is not ours to take out
+    # Before listing: what others put in from now on is not ours to take out.
+    known = catalog.heads()
     mains, ranks = _listed_heads(repository.backend)
     # A store copied by another tool may lack heads, so it is the folders that say which runs exist.
-    folders = repository.backend.folders(layout.RUNS)
-    hints: dict[str, Heads] = {}
-    for run_id in folders:
-        text = mains.get(run_id, "")
-        if run_id in ranks or known.get(run_id) != text:
-            hint = Heads(int(text) if text else None, ranks.get(run_id, {}))
-            if known.get(run_id) != str(hint):
-                hints[run_id] = hint
+    texts = {run_id: mains.get(run_id, "") for run_id in repository.backend.folders(layout.RUNS)}
+    for run_id in texts.keys() & ranks.keys():
+        texts[run_id] = str(_hint(texts[run_id], ranks[run_id]))
+    stale = [run_id for run_id, text in texts.items() if known.get(run_id) != text]
+    hints = {run_id: _hint(mains.get(run_id, ""), ranks.get(run_id, {})) for run_id in stale}
     found = _Found(repository, problems)
     catalog.update(found.rows(hints))
-    gone = known.keys() - set(folders)
+    gone = known.keys() - texts.keys()
     if gone:
         catalog.remove(gone)
     return not found.unsettled
@@ -84,23 +83,19 @@ def _listed_heads(backend: Backend) -> tuple[dict[str, str], dict[str, dict[int,
     ranks: dict[str, dict[int, int]] = {}
     for owner, number in _newest(backend.names(layout.RANK_HEADS)).items():
         run_id, _, rank = owner.rpartition("@")
-        if run_id and _is_number(rank):
+        if run_id and _RANK.fullmatch(rank):
             ranks.setdefault(run_id, {})[int(rank)] = int(number)
     return _newest(backend.names(layout.RUN_HEADS)), ranks
 
 
+def _hint(main: str, ranks: Mapping[int, int]) -> Heads:
+    return Heads(int(main) if main else None, ranks)
+
+
 def _newest(names: Iterable[str]) -> dict[str, str]:
     """The greatest number, 8 digits, of each owner among the last parts of heads."""
-    newest: dict[str, str] = {}
-    for name in names:
-        owner, number = name[:-9], name[-8:]
-        if name[-9:-8] == "@" and number > newest.get(owner, "") and _is_number(number):
-            newest[owner] = number
-    return newest
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    # In order, so that the last one of an owner counts; in one search, for there may be very many.
+    return dict(_HEAD.findall("\n".join(sorted(names))))
 
 
 class _Found:
@@ -128,7 +123,7 @@ class _Found:
         numbers: Mapping[int, int | None] = hint.ranks
         if hint.manifest is None and not hint.ranks:
             folders = self._repository.backend.folders(layout.ranks(run_id))
-            numbers = {int(name): None for name in folders if _is_number(name)}
+            numbers = {int(name): None for name in folders if _RANK.fullmatch(name)}
         chain = partial(Chain, self._repository.backend)
         ranks = {k: _load(chain(layout.rank(run_id, k)), n) for k, n in numbers.items()}
         actual = Heads(
