@@ -249,6 +249,16 @@ def test_a_damaged_payload_is_refused_or_gives_as_many_bytes_as_asked(
             continue
 
 
+@pytest.mark.parametrize("compact", [False, True])
+def test_other_bases_than_the_codec_needs_are_refused(compact: bool) -> None:
+    before, after, _ = (as_bits(values, "BF16") for values in weights(1, 5000))
+    made = codecs.encode(after, dtype="BF16", bases=[before], compact=compact)
+    assert made.bases == (0,)
+    for bases in ([], [before[2:]], [before + b"xx"], [before, before]):
+        with pytest.raises(Corrupt, match="the chunk is damaged: its bases"):
+            codecs.decode(made.codec, made.payload, len(after), bases, place="the chunk")
+
+
 def test_a_frame_that_claims_to_be_huge_is_refused_before_it_is_unpacked() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(256 << 20))
     in_planes = bytes([2, 0, planes.FRAME, planes.FRAME])
