@@ -259,6 +259,15 @@ def test_other_bases_than_the_codec_needs_are_refused(compact: bool) -> None:
             codecs.decode(made.codec, made.payload, len(after), bases, place="the chunk")
 
 
+def test_bytes_behind_a_payload_are_refused() -> None:
+    before, after, mean = (as_bits(values, "F32") for values in weights(1, 5000))
+    for bases in ([], [before], [before, after]):
+        made = codecs.encode(mean, dtype="F32", bases=bases)
+        used = [bases[place] for place in made.bases]
+        with pytest.raises(Corrupt):
+            codecs.decode(made.codec, made.payload + b"x", len(mean), used)
+
+
 def test_a_frame_that_claims_to_be_huge_is_refused_before_it_is_unpacked() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(256 << 20))
     in_planes = bytes([2, 0, planes.FRAME, planes.FRAME])
