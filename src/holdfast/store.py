@@ -40,10 +40,13 @@ _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may
 
 
 class ExperimentStore(SeedMethods):
-    """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
+    """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
+    without one, in memory and ours alone.
 
     `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
-    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied.
+    `storage_options` are those of fsspec, for a bucket; they are never stored. `single_writer` says that
+    no other process writes at the same time, where the storage could not keep them apart.
+    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
     """
 
     def __init__(
@@ -53,8 +56,16 @@ class ExperimentStore(SeedMethods):
         create: bool = True,
         read_only: bool = False,
         cache: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+        single_writer: bool = False,
     ) -> None:
-        self.repository = open_repository(url, create=create, read_only=read_only)
+        self.repository = open_repository(
+            url,
+            create=create,
+            read_only=read_only,
+            storage_options=storage_options,
+            single_writer=single_writer,
+        )
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
         self.keeper = Keeper()

@@ -14,7 +14,7 @@ A name is a relative path with '/', checked before it gets here. What every back
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,8 @@ class Capabilities:
     atomic_put: bool
     exclusive_create: bool
     durable_put: bool
+    append: bool = True  # can spools lie here?
+    parallel: int = 4  # how many calls at once are worth while
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,9 @@ class Backend(Protocol):
     def get(self, name: str) -> bytes:
         """All bytes. Raises NameNotFound."""
 
+    def get_many(self, names: Sequence[str]) -> list[bytes]:
+        """All bytes of each, in the order asked for. Raises NameNotFound."""
+
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """The bytes from `offset` on, fewer at the end of the file. Raises NameNotFound."""
 
@@ -113,4 +118,5 @@ class Backend(Protocol):
         """Remove; a name that is not there is no error."""
 
     def append(self, name: str, header: bytes) -> Appender:
-        """Create a spool whose first bytes are `header`. Raises NameExists."""
+        """Create a spool whose first bytes are `header`. Raises NameExists, and BackendError where
+        `capabilities.append` is False."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,9 @@ class LocalBackend:
     def get(self, name: str) -> bytes:
         with _mapped(name), open(self._path(name), "rb", buffering=0) as file:
             return file.read()
+
+    def get_many(self, names: Sequence[str]) -> list[bytes]:
+        return [self.get(name) for name in names]
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         with _mapped(name):
