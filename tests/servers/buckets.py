@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import urllib.request
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ def s3_options(endpoint: str, key: str = "test", secret: str = "testtest") -> di
     return {"key": key, "secret": secret, "client_kwargs": place}
 
 
+@lru_cache
 def s3_client(endpoint: str, key: str = "test", secret: str = "testtest") -> Any:
     """botocore's own client, to look from outside."""
     session = pytest.importorskip("botocore.session").Session()

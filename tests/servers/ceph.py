@@ -45,6 +45,7 @@ osd objectstore = memstore
 memstore device bytes = 8G
 osd op num shards = 2
 osd class update on start = false
+osd crush update on start = false
 osd min pg log entries = 100
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
@@ -86,7 +87,7 @@ class Ceph(Server):
         self._until_accepted("osd", "create")
         self.call("ceph-osd", *self._about("-i", "0", "--mkfs", "--mkkey", "--no-mon-config"))
         where = ("root=default", "host=localhost")
-        self.call("ceph", *self._about("osd", "crush", "add", "osd.0", "1", *where))
+        self._until_accepted("osd", "crush", "add", "osd.0", "1", *where)
         self.spawn("ceph-osd", *self._about("-i", "0", "-f"))
 
     def _until_accepted(self, *command: str) -> None:

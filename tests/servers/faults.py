@@ -176,7 +176,7 @@ class FaultProxy:
                 await _body(reader, server[1], request)
                 if not await _answer(server[0], writer, request, fault):
                     return
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             return
         finally:
             writer.close()

@@ -1,14 +1,15 @@
 """A store in a bucket: every operation under a deadline, retried, and read back when its answer is lost.
 
 A request can act and its answer be lost. So a create that was not answered is asked again, and a name
-that is then taken is read: our own bytes mean that the first request had done it. Whoever needs to
-tell two writers of equal bytes apart puts a nonce into them, as chain entries do.
+that is taken is read: our own bytes mean that an earlier request had done it. Whoever needs to tell two
+writers of equal bytes apart puts a nonce into them, as chain entries do.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -98,24 +99,20 @@ class RemoteBackend:
 
     def create(self, name: str, data: bytes) -> None:
         body = bytes(data)
-        unanswered = False
-
-        def attempt(client: Client) -> None:
-            nonlocal unanswered
-            try:
-                client.create(name, body)
-            except Exception as error:
-                found = explain(error, name, self.url)
-                if isinstance(found, Unavailable):
-                    unanswered = True
-                elif isinstance(found, NameExists) and unanswered and self.get(name) == body:
-                    return
-                raise found from None
-
         try:
-            self._ask(name, attempt)
-        except Unavailable:
+            self.create_once(name, body)
+        except NameExists:
+            # Not even this says that nothing was written: clients ask again unseen when a connection
+            # that they keep open breaks.
             if not self._holds(name, body):
+                raise
+
+    def create_once(self, name: str, data: bytes) -> None:
+        """`create`, but an earlier request of ours may be the reason for NameExists."""
+        try:
+            self._ask(name, lambda client: client.create(name, data))
+        except Unavailable:
+            if not self._holds(name, data):
                 raise
 
     def _holds(self, name: str, data: bytes) -> bool:
@@ -166,13 +163,13 @@ class RemoteBackend:
             pause = min(2 * pause, patience.longest_pause_seconds)
 
     def _once(self, name: str, request: Callable[[Client], T]) -> T:
-        own = self._here()
+        own, outer = self._here(), sys.exception()
         with own.slots:
             try:
                 return request(own.client)
             except Exception as error:
                 # The client's own error may quote addresses or headers: it goes no further.
-                raise explain(error, name, self.url) from None
+                raise explain(error, name, self.url, outer) from None
 
     def _here(self) -> _Own:
         """This process's client: a forked child never uses its parent's."""
@@ -180,10 +177,11 @@ class RemoteBackend:
         if own is None or own.pid != os.getpid():
             if own is not None:
                 _abandoned.append(own)
+            outer = sys.exception()
             try:
                 own = self._own = _Own(self._connect())
             except Exception as error:
-                raise explain(error, "", self.url) from None
+                raise explain(error, "", self.url, outer) from None
         return own
 
 
@@ -235,7 +233,7 @@ class RemoteStaged:
     def commit(self, name: str) -> bool:
         if self._file is None:
             try:
-                self._backend.create(name, bytes(self._memory))
+                self._backend.create_once(name, bytes(self._memory))
             except NameExists:
                 return False
             return True

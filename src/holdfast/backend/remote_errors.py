@@ -57,20 +57,20 @@ class Facts:
     kinds: frozenset[str]
 
 
-def facts_of(error: BaseException) -> Facts:
-    """Read an exception, and those that led to it."""
+def facts_of(error: BaseException, outer: BaseException | None = None) -> Facts:
+    """Read an exception and those that led to it, but not `outer`, which was being handled already."""
     status, code, kinds = None, "", set()
-    for item in _chain(error):
+    for item in _chain(error, outer):
         kinds.add(type(item).__name__)
         status = status or _status(item)
         code = code or _code(item)
     return Facts(status, code, frozenset(kinds))
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException, outer: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     item: BaseException | None = error
-    while item is not None and id(item) not in seen:
+    while item is not None and item is not outer and id(item) not in seen:
         seen.add(id(item))
         yield item
         item = item.__cause__ or item.__context__
@@ -81,6 +81,8 @@ def _status(error: BaseException) -> int | None:
     if isinstance(answer, dict):
         found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return found if isinstance(found, int) else None
+    if type(error).__module__ == "aiohttp.http_exceptions":
+        return None  # it calls an answer that broke off 400
     for name in ("status_code", "status", "code"):
         found = getattr(error, name, None)
         if isinstance(found, int) and not isinstance(found, bool):
@@ -109,11 +111,14 @@ def spool_error(error: OSError) -> HoldfastError:
     return BackendError(f"a temporary file could not be written: {error.strerror}")
 
 
-def explain(error: BaseException, name: str, place: str) -> HoldfastError:
-    """Our error for what a client raised about `name`; `place` is the bucket, for people."""
+def explain(
+    error: BaseException, name: str, place: str, outer: BaseException | None = None
+) -> HoldfastError:
+    """Our error for what a client raised about `name`; `place` is the bucket, for people, and
+    `outer` the exception that was being handled when the client was called."""
     if isinstance(error, HoldfastError):
         return error
-    known = facts_of(error)
+    known = facts_of(error, outer)
     return _by_code(known, name, place) or _by_kind(error, known, name, place)
 
 
