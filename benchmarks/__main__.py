@@ -1,4 +1,4 @@
-"""`python -m benchmarks [log|read|list|runs|import|artifacts]`: prints Markdown tables."""
+"""`python -m benchmarks [log|read|list|import|artifacts|remote]`: prints Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.peers import PEERS
+from benchmarks.remote import remote
 
 STEPS = 300_000
 KEYS = [f"metric/{number}" for number in range(10)]
@@ -203,7 +204,14 @@ def artifacts(place: Path) -> None:
         print(f"| {name} | {spent:.1f} | {2147 / spent:.0f} | {memory:.0f} |")
 
 
-SECTIONS = {"import": imports, "log": log, "read": read, "list": listing, "artifacts": artifacts}
+SECTIONS = {
+    "import": imports,
+    "log": log,
+    "read": read,
+    "list": listing,
+    "artifacts": artifacts,
+    "remote": remote,
+}
 
 
 def main() -> None:

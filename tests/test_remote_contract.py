@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-
 import pytest
-from servers import buckets
-from servers.base import Server
 
 from holdfast.backend.remote import RemoteBackend
 from holdfast.backend.remote_connect import connect_remote
 from holdfast.testing import BackendContract
+from servers import buckets
+from servers.base import Server
 
 # What the clients of others warn of is theirs to mend.
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
-pytest.importorskip("fsspec", reason="object stores need fsspec: pip install 'holdfast[s3,gcs,azure]'")
+pytest.importorskip(
+    "fsspec", reason="object stores need fsspec: pip install 'holdfast[s3,gcs,azure]'"
+)
 
 
 @pytest.fixture(params=["obstore", "s3fs"])

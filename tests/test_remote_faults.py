@@ -9,9 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from servers import buckets
-from servers.base import Server
-from servers.faults import Cut, Fault, FaultProxy, Hang, Reset, Status
 
 import holdfast
 from holdfast.backend.remote import Patience, RemoteBackend
@@ -20,6 +17,9 @@ from holdfast.chain import Chain
 from holdfast.errors import BackendError, NameExists, Unavailable
 from holdfast.format import layout
 from holdfast.repository import connected
+from servers import buckets
+from servers.base import Server
+from servers.faults import Cut, Fault, FaultProxy, Hang, Reset, Status
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
 pytest.importorskip("s3fs", reason="these tests need s3fs: pip install 'holdfast[s3]'")
@@ -86,7 +86,9 @@ def test_an_answer_that_never_comes_ends_in_our_time_and_is_read_back(
 
 
 @pytest.mark.usefixtures("_client")
-@pytest.mark.parametrize("fault", [Reset(), Cut(10), Status(500, "InternalError"), Hang()], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [Reset(), Cut(10), Status(500, "InternalError"), Hang()], ids=repr
+)
 def test_reads_are_asked_again(proxy: FaultProxy, ceph: Server, fault: Fault) -> None:
     backend = _backend(proxy, ceph)
     data = bytes(range(256)) * 100

@@ -10,14 +10,14 @@ import contextlib
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from holdfast import ids, provenance
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
+from holdfast.errors import HoldfastError
 from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key
 from holdfast.ops import artifacts, runs
@@ -142,6 +142,18 @@ class ExperimentStore(SeedMethods):
         chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)
 
+    def add_artifacts(
+        self, run_id: str, sources: Mapping[str, artifacts.Source]
+    ) -> dict[str, ArtifactInfo]:
+        """Add many artifacts by their keys to any run, several at once; all of them or none."""
+        run_id = find_run(self.repository, run_id)
+        for key in sources:
+            check_key("artifact", key)
+        abouts = artifacts.store_many(self.repository, sources)
+        chain = self.repository.manifest(run_id)
+        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
+        return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
     def delete_run(self, run_id: str) -> None:
         """Put a tombstone on a run: lists leave it out; nothing is removed; `undelete_run` undoes."""
         runs.mark_deleted(self.repository, find_run(self.repository, run_id), True)
@@ -213,10 +225,7 @@ class ExperimentStore(SeedMethods):
 
         Raises ArtifactNotFound, DigestMismatch (naming the damaged file).
         """
-        about = self._address(address, key)
-        if about["kind"] == "directory":
-            raise InvalidValue(f"{key} is a directory: get_artifact writes it out", key=key)
-        return artifacts.read(self.repository, Digest.parse(about["digest"]))
+        return artifacts.read(self.repository, self._address(address, key))
 
     def get_artifact(
         self,
@@ -238,10 +247,30 @@ class ExperimentStore(SeedMethods):
             target = target / (key or about["digest"]).rpartition("/")[2].removeprefix("sha256:")
         return artifacts.fetch(self.repository, about, target, overwrite, progress)
 
+    def read_artifacts(self, run_id: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
+        """All bytes of many artifacts of a run (of all, without `keys`), several read at once, verified.
+
+        Raises ArtifactNotFound, Corrupt, InvalidValue for a directory.
+        """
+        abouts = artifacts.choose(self.repository, find_run(self.repository, run_id), keys)
+        return artifacts.read_many(self.repository, abouts)
+
+    def get_artifacts(
+        self,
+        run_id: str,
+        keys: Iterable[str] | None = None,
+        *,
+        to: str | os.PathLike[str] = ".",
+        overwrite: bool = False,
+    ) -> dict[str, Path]:
+        """Write many artifacts of a run (all, without `keys`) under the directory `to`, each at its
+        key, several at once. Raises what `get_artifact` raises; what was written by then is whole."""
+        abouts = artifacts.choose(self.repository, find_run(self.repository, run_id), keys)
+        return artifacts.fetch_many(self.repository, abouts, Path(to), overwrite)
+
     def open_artifact(self, address: str, key: str | None = None) -> BinaryIO:
         """A seekable, read-only file; every piece is verified before it is handed out."""
-        about = self._address(address, key)
-        return artifacts.open_file(self.repository, Digest.parse(about["digest"]))
+        return artifacts.open_file(self.repository, self._address(address, key))
 
     def verify(
         self, run_id: str | None = None, progress: Callable[[int, int], None] | None = None
@@ -323,19 +352,9 @@ class ExperimentStore(SeedMethods):
     def _address(self, address: str, key: str | None) -> Mapping[str, Any]:
         """What is known of the artifact at an address."""
         if key is None:
-            digest = Digest.parse(address)
-            artifacts.require(self.repository, digest)
-            return {"digest": str(digest), "kind": "bytes"}
-        run_id = find_run(self.repository, address)
-        found = self.repository.manifest(run_id).load().state.get("artifacts", {})
-        if key not in found:
-            raise ArtifactNotFound(
-                f"run {run_id} has no artifact {key!r}; it has {', '.join(sorted(found)) or 'none'}",
-                run_id=run_id,
-                key=key,
-            )
-        about: Mapping[str, Any] = found[key]
-        return about
+            return artifacts.by_digest(self.repository, Digest.parse(address))
+        found = artifacts.choose(self.repository, find_run(self.repository, address), [key])
+        return found[key]
 
 
 _stores: weakref.WeakSet[ExperimentStore] = weakref.WeakSet()

@@ -194,7 +194,9 @@ class Interface:
             name = query.get("name") or about["name"]
             return web.json_response(storage.store(bucket, name, body, about, query).describe())
         about = json.loads(data) if data else {}
-        return self._begin(request, Upload(bucket, query.get("name") or about["name"], about, query))
+        return self._begin(
+            request, Upload(bucket, query.get("name") or about["name"], about, query)
+        )
 
     def _begin(self, request: web.Request, upload: Upload) -> web.Response:
         self.storage.check(upload.bucket, upload.name, upload.query)
@@ -246,7 +248,9 @@ def _page(
 def _folder(name: str, prefix: str, delimiter: str) -> str:
     """What stands for `name` in a listing by folders, or '' if it stands for itself."""
     rest = name[len(prefix) :]
-    return prefix + rest.partition(delimiter)[0] + delimiter if delimiter and delimiter in rest else ""
+    return (
+        prefix + rest.partition(delimiter)[0] + delimiter if delimiter and delimiter in rest else ""
+    )
 
 
 def _media(request: web.Request, found: Object) -> web.Response:
@@ -287,7 +291,12 @@ def main() -> None:
     application = web.Application(client_max_size=_LARGEST_BODY)
     application.router.add_route("*", "/{path:.*}", Interface().handle)
     web.run_app(
-        application, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None, backlog=1024
+        application,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        print=None,
+        access_log=None,
+        backlog=1024,
     )
 
 

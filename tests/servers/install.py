@@ -21,13 +21,17 @@ NPM = ["azurite@3"]
 
 
 def main() -> int:
-    install_debian([name for need, names in DEBIAN.items() if not shutil.which(need) for name in names])
+    install_debian(
+        [name for need, names in DEBIAN.items() if not shutil.which(need) for name in names]
+    )
     if not (TOOLS / "bin" / "moto_server").exists():
         venv.create(TOOLS, with_pip=True)
         pip = [str(TOOLS / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         attempt([*pip, "--disable-pip-version-check", *PYPI])
     if not (TOOLS / "node_modules" / ".bin" / "azurite-blob").exists() and shutil.which("npm"):
-        attempt(["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(TOOLS), *NPM])
+        attempt(
+            ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(TOOLS), *NPM]
+        )
     return 0
 
 
@@ -35,7 +39,10 @@ def install_debian(names: list[str]) -> None:
     if not names:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        print(f"install.py: as root, `apt-get install {' '.join(names)}` would add servers", file=sys.stderr)
+        print(
+            f"install.py: as root, `apt-get install {' '.join(names)}` would add servers",
+            file=sys.stderr,
+        )
         return
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     attempt(["apt-get", "update", "-qq"], quiet)
@@ -43,7 +50,9 @@ def install_debian(names: list[str]) -> None:
 
 
 def attempt(command: list[str], environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False
+    )
     if done.returncode:
         print(f"install.py: `{' '.join(command)}` failed", file=sys.stderr)
 

@@ -47,7 +47,9 @@ class Azurite(Server):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/{AZURE_ACCOUNT}"
         place = ("--blobHost", "127.0.0.1", "--blobPort", str(port))
-        self.spawn("azurite-blob", "--silent", "--skipApiVersionCheck", "--inMemoryPersistence", *place)
+        self.spawn(
+            "azurite-blob", "--silent", "--skipApiVersionCheck", "--inMemoryPersistence", *place
+        )
         self.wait(self.url)
 
 

@@ -69,10 +69,14 @@ class Swift(Server):
     needs = ("swift-proxy-server", "swift-ring-builder", "memcached")
 
     def launch(self) -> None:
-        ports = {kind: free_port() for kind in ("proxy", "memcached", "account", "container", "object")}
+        ports = {
+            kind: free_port() for kind in ("proxy", "memcached", "account", "container", "object")
+        }
         (self.home / "devices" / "d1").mkdir(parents=True)
         (self.home / "swift.conf").write_text(_HASHES)
-        (self.home / "proxy.conf").write_text(_PROXY.format(home=self.home, user=getpass.getuser(), **ports))
+        (self.home / "proxy.conf").write_text(
+            _PROXY.format(home=self.home, user=getpass.getuser(), **ports)
+        )
         self.spawn("memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(ports["memcached"]))
         for kind in ("account", "container", "object"):
             self._start_part(kind, ports[kind])
@@ -81,7 +85,9 @@ class Swift(Server):
         self.wait(self.url)
 
     def _start_part(self, kind: str, port: int) -> None:
-        (self.home / f"{kind}.conf").write_text(_PART.format(home=self.home, user=getpass.getuser(), kind=kind, port=port))
+        (self.home / f"{kind}.conf").write_text(
+            _PART.format(home=self.home, user=getpass.getuser(), kind=kind, port=port)
+        )
         builder = f"{kind}.builder"
         self.call("swift-ring-builder", builder, "create", "4", "1", "0")
         self.call("swift-ring-builder", builder, "add", f"r1z1-127.0.0.1:{port}/d1", "1")

@@ -3,8 +3,8 @@
 A name is a relative path with '/', checked before it gets here. What every backend MUST do:
 
 * `create` is exclusive and all or nothing: of any number of creators that race with different bytes
-  exactly one returns, the others get NameExists, and no reader ever sees a part. What it returned survives a power cut when
-  `capabilities.durable_put` says so.
+  exactly one returns, the others get NameExists, and no reader ever sees a part. What it returned
+  survives a power cut when `capabilities.durable_put` says so.
 * `put` replaces as a whole or not at all; it is used for hints only and need not be durable.
 * `get` returns all bytes of one version. `list` shows every name whose create has returned.
 * A failed call has done all of its work or none of it that a reader could see.

@@ -29,16 +29,16 @@ def weakness(backend: Backend) -> str | None:
     if not backend.capabilities.exclusive_create:
         return "this kind of storage has no create that excludes others"
     folder = f"{_PREFIX}{new_nonce().hex()}/"
+    names = [f"{folder}{turn:08d}" for turn in range(1 + ROUNDS)]
     try:
-        return _in_sequence(backend, folder) or _in_a_race(backend, folder)
+        return _in_sequence(backend, names[0]) or _in_a_race(backend, names[1:])
     finally:
         with suppress(BackendError):
-            for stat in backend.walk(folder):
-                backend.delete(stat.name)
+            for name in names:
+                backend.delete(name)
 
 
-def _in_sequence(backend: Backend, folder: str) -> str | None:
-    name = f"{folder}sequence"
+def _in_sequence(backend: Backend, name: str) -> str | None:
     backend.create(name, new_nonce())
     try:
         backend.create(name, new_nonce())
@@ -47,10 +47,10 @@ def _in_sequence(backend: Backend, folder: str) -> str | None:
     return "it ignores the condition that a new name must be free, so that writers would overwrite each other"
 
 
-def _in_a_race(backend: Backend, folder: str) -> str | None:
+def _in_a_race(backend: Backend, names: list[str]) -> str | None:
     with ThreadPoolExecutor(RACERS) as pool:
-        for turn in range(ROUNDS):
-            won = _winners(backend, f"{folder}{turn:08d}", pool)
+        for name in names:
+            won = _winners(backend, name, pool)
             if won > 1:
                 return (
                     f"of {RACERS} writers that raced to create one name {won} were told that they had "

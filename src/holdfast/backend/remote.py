@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
 from holdfast.backend.base import CHUNK_BYTES, Capabilities, Stat
@@ -48,7 +49,7 @@ class RemoteBackend:
         url: str,
         connect: Callable[[], Client],
         capabilities: Capabilities,
-        patience: Patience = Patience(),  # noqa: B008 - frozen
+        patience: Patience = Patience(),
     ) -> None:
         self.url = url
         self.capabilities = capabilities
@@ -82,10 +83,14 @@ class RemoteBackend:
         """The ranges behind the first one, some of them fetched ahead."""
         pool = self._here().pool
         starts = iter(range(PART_BYTES, size, PART_BYTES))
-        ahead = [pool.submit(self._range, name, start, PART_BYTES) for start in _few(starts)]
+        ahead = [
+            pool.submit(self._range, name, start, PART_BYTES) for start in islice(starts, _AHEAD)
+        ]
         while ahead:
             part, _ = ahead.pop(0).result()
-            ahead += [pool.submit(self._range, name, start, PART_BYTES) for start in _few(starts, 1)]
+            ahead += [
+                pool.submit(self._range, name, start, PART_BYTES) for start in islice(starts, 1)
+            ]
             yield from _cut(part)
 
     def _range(self, name: str, offset: int, length: int) -> tuple[bytes, int | None]:
@@ -167,7 +172,7 @@ class RemoteBackend:
         with own.slots:
             try:
                 return request(own.client)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a client raises
                 # The client's own error may quote addresses or headers: it goes no further.
                 raise explain(error, name, self.url, outer) from None
 
@@ -180,7 +185,7 @@ class RemoteBackend:
             outer = sys.exception()
             try:
                 own = self._own = _Own(self._connect())
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a client raises
                 raise explain(error, "", self.url, outer) from None
         return own
 
@@ -261,7 +266,3 @@ class RemoteStaged:
 def _cut(data: bytes) -> Iterator[bytes]:
     for at in range(0, len(data), CHUNK_BYTES):
         yield data[at : at + CHUNK_BYTES]
-
-
-def _few(starts: Iterator[int], most: int = _AHEAD) -> list[int]:
-    return [start for start, _ in zip(starts, range(most), strict=False)]

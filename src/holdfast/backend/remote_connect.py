@@ -44,7 +44,9 @@ PROTOCOLS = {
 
 
 def connect_remote(
-    url: str, options: Options | None = None, patience: Patience = Patience()  # noqa: B008
+    url: str,
+    options: Options | None = None,
+    patience: Patience = Patience(),  # noqa: B008
 ) -> RemoteBackend:
     """The backend of `s3://bucket/prefix` and the like. Nothing is asked of the server yet.
 

@@ -126,7 +126,9 @@ def _by_code(known: Facts, name: str, place: str) -> HoldfastError | None:
     if known.code in _BUCKET:
         return NotAStore(f"there is no bucket at {place}: create it first", url=place)
     if known.code in _CLOCK:
-        return _denied(name, place, "this machine's clock differs too much from the server's: set it")
+        return _denied(
+            name, place, "this machine's clock differs too much from the server's: set it"
+        )
     if known.code in _KEYS:
         return _denied(name, place, f"the credentials were refused ({known.code}): check them")
     if known.code in _FULL:
@@ -142,7 +144,11 @@ def _by_kind(error: BaseException, known: Facts, name: str, place: str) -> Holdf
     number = getattr(error, "errno", None)
     if known.status == 416 or "InvalidRange" in known.code:
         return PastEnd(f"{place}: {name} is shorter", name=name)
-    if known.status == 412 or isinstance(error, FileExistsError) or "AlreadyExistsError" in known.kinds:
+    if (
+        known.status == 412
+        or isinstance(error, FileExistsError)
+        or "AlreadyExistsError" in known.kinds
+    ):
         return NameExists(f"{place}: {name} is taken already", name=name)
     if known.status == 404 or isinstance(error, FileNotFoundError):
         return NameNotFound(f"{place}: there is no {name}", name=name)

@@ -93,7 +93,9 @@ class FsspecClient:
         """Call the file system, and stop waiting after our own time: its own may be endless."""
         seconds = self._seconds * patience
         if self._pool is not None:
-            return self._pool.submit(getattr(self._fs, method), *arguments, **options).result(seconds)
+            return self._pool.submit(getattr(self._fs, method), *arguments, **options).result(
+                seconds
+            )
         call: Callable[..., Any] = getattr(self._fs, f"_{method}")
         future = asyncio.run_coroutine_threadsafe(_awaited(call, arguments, options), self._fs.loop)
         try:

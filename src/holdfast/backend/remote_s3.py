@@ -10,7 +10,16 @@ from urllib.parse import urlsplit
 from holdfast.backend import remote_obstore
 from holdfast.backend.remote_obstore import ObstoreClient
 
-_TRANSLATED = {"key", "secret", "token", "profile", "anon", "endpoint_url", "client_kwargs", "use_ssl"}
+_TRANSLATED = {
+    "key",
+    "secret",
+    "token",
+    "profile",
+    "anon",
+    "endpoint_url",
+    "client_kwargs",
+    "use_ssl",
+}
 _TRANSLATED_CLIENT = {"endpoint_url", "region_name"}
 _CONNECT_SECONDS = 10
 _PART_BYTES = 8 << 20

@@ -16,7 +16,7 @@ from holdfast.backend.base import CHUNK_BYTES, Backend
 from holdfast.errors import BackendError, NameExists, NameNotFound
 
 RACERS = 16
-LARGE_CHUNKS = 20  # more than any backend sends in one piece
+LARGE_CHUNKS = 44  # more pieces than any backend sends, or fetches ahead, at once
 
 
 class BackendContract:
