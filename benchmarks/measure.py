@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -12,15 +13,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+SLOW_NS = 500_000  # calls from here on are looked at one by one
+
 
 def calls(call: Callable[[int], object], count: int) -> dict[str, float]:
-    """Time each of `count` calls: total seconds, and percentiles in µs."""
-    clock, spent = time.perf_counter_ns, []
-    begin = clock()
+    """Time each of `count` calls: total seconds, and percentiles in µs.
+
+    `waited_ms` is the longest call in which the thread gave up its processor by itself, for a lock or
+    the disk: on a machine that others use too, the longest of all is most often one of theirs.
+    """
+    clock, spent, waited = time.perf_counter_ns, [], 0
+    begin, waits = clock(), _waits()
     for number in range(count):
         start = clock()
         call(number)
-        spent.append(clock() - start)
+        took = clock() - start
+        spent.append(took)
+        if took > SLOW_NS:
+            now = _waits()
+            waited, waits = max(waited, took if now > waits else 0), now
+        elif not number % 64:
+            waits = _waits()
     total = clock() - begin
     spent.sort()
     return {
@@ -28,7 +41,13 @@ def calls(call: Callable[[int], object], count: int) -> dict[str, float]:
         "p50": spent[count // 2] / 1e3,
         "p99": spent[int(count * 0.99)] / 1e3,
         "worst_ms": spent[-1] / 1e6,
+        "waited_ms": waited / 1e6,
     }
+
+
+def _waits() -> int:
+    """How often this thread gave up its processor by itself."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
 
 
 def median(run: Callable[[], float], times: int = 5) -> float:

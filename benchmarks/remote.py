@@ -14,7 +14,7 @@ LARGE, LARGE_BYTES = 8, 64 << 20
 SMALL, SMALL_BYTES = 1_000, 64 << 10
 
 
-def remote(place: Path) -> None:
+def run(place: Path) -> None:
     """Four tables of one: large and small artifacts, up and down, in turn, three rounds; medians."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from servers import buckets

@@ -18,8 +18,9 @@ from servers.swift import Swift
 def _private_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No test touches the user's own cache or state."""
+    """No test touches the user's own cache or state; none has more metrics because it took long."""
     monkeypatch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("HOLDFAST_SYSTEM", "off")
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
 
 

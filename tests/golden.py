@@ -56,6 +56,14 @@ ENTRY_1 = Entry(
         "tags": {"stage": "dev"},
     },
 )
+ENTRY_2 = Entry(  # full where it need not be: version 2
+    number=2,
+    prev=Digest.of(entry.encode(ENTRY_1)).raw,
+    nonce=bytes(range(32, 48)),
+    at=NOON + 2_000_000_000,
+    full=True,
+    body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
+)
 _BLOB = Digest.of(b"a blob")
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
@@ -87,14 +95,17 @@ SPOOL_ROWS: list[tuple[tuple[str, ...], int, int, tuple[int, ...]]] = [
 ]
 
 
-def spool_file() -> bytes:
+SPOOL_ROOM = 16  # bytes allocated ahead in the spool that is still open
+
+
+def spool_file(rows: Any = SPOOL_ROWS) -> bytes:
     out = bytearray(spool.encode_header(SPOOL_ABOUT))
     schemas: dict[tuple[str, ...], int] = {}
 
     def add(record: bytes) -> None:
         out.extend(record + spool.mark(zlib.crc32(record, zlib.crc32(out))))
 
-    for keys, step, at, bits in SPOOL_ROWS:
+    for keys, step, at, bits in rows:
         if keys not in schemas:
             schemas[keys] = len(schemas)
             add(spool.encode_schema(schemas[keys], keys))
@@ -125,6 +136,17 @@ def plain_axes() -> list[Axis]:
     return [first, second]
 
 
+def long_axes() -> list[Axis]:
+    """Six rows that no compressor would shorten; `gap` has no number between its ends."""
+    rng = np.random.default_rng(20250115)
+    steps = np.sort(rng.integers(0, 2**64, 6, np.uint64))
+    axis = Axis(steps, rng.integers(-(2**63), 2**63, 6, np.int64))
+    axis.columns["loss"] = floats(*rng.integers(1, 2**62, 6, np.uint64).tolist())
+    nan = rng.integers(0x7FF8 << 48, 0x7FFF << 48, 4, np.uint64).tolist()
+    axis.columns["gap"] = floats(0x3FE123456789ABCD, *nan, 0x3FEFEDCBA9876543)
+    return [axis]
+
+
 def codec_axes() -> list[Axis]:
     """Columns that bring out every codec."""
     rng = np.random.default_rng(20250115)
@@ -144,11 +166,14 @@ def exact() -> dict[str, bytes]:
     return {
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
+        "entry-00000002": entry.encode(ENTRY_2),
         "recipe": recipe.encode(RECIPE),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
         "spool": spool_file(),
+        "spool-open": spool_file(SPOOL_ROWS[:1]) + bytes(SPOOL_ROOM),
         "segment": segment.encode(SEGMENT_ABOUT, plain_axes())[0],
+        "segment-overview": segment.encode(SEGMENT_ABOUT, long_axes(), lambda rows: [4])[0],
     }
 
 

@@ -1,7 +1,7 @@
-"""The store in fixtures/stores/format-1 and how it was made: `python tests/old_stores.py` makes it anew.
+"""The stores in fixtures/stores and how they were made: `python tests/old_stores.py NAME` makes one anew.
 
-That is done once for each format, and never again: what lies there is what an older Holdfast left.
-`describe` is what every later Holdfast must still say of it.
+That is done once for each format, and once more when one gains something; never again: what lies there
+is what an older Holdfast left. `describe` is what every later Holdfast must still say of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import json
 import os
 import shutil
 import struct
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +22,8 @@ from holdfast import MetricRecord, RunStatus, Timestamp
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
-PLAIN, RESUMED, LEFT = (f"20250115-12000{n}-aaaaa{n}" for n in range(3))
+PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
+COMPACTED, RANKS = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9))
 
 
 def bits(value: float) -> str:
@@ -51,12 +54,22 @@ def _run(store: Any, run: Any) -> dict[str, Any]:
         "attempts": run.attempts,
         "generation": run.generation,
         "deleted": run.deleted,
-        "metrics": {key: _stats(stats) for key, stats in run.metrics.items()},
+        "metrics": {key: _stats(stats) for key, stats in store.run(run.run_id).metrics.items()},
+        **_ranks_of(store, run.run_id),
         "series": {key: points(store, run.run_id, key) for key in store.metric_keys(run.run_id)},
         "artifacts": {
             key: _artifact(store, run.run_id, about) for key, about in run.artifacts.items()
         },
     }
+
+
+def _ranks_of(store: Any, run_id: str) -> dict[str, Any]:
+    """Who joined the run, and who wrote each point."""
+    joined = store.run(run_id).ranks
+    if not joined:
+        return {}
+    series = {key: store.metrics(run_id, key).ranks.tolist() for key in store.metric_keys(run_id)}
+    return {"ranks": {"joined": list(joined), "series": series}}
 
 
 def _stats(stats: Any) -> dict[str, Any]:
@@ -100,7 +113,7 @@ def _node(path: Path) -> dict[str, Any]:
 # How it was made.
 
 
-def make(target: Path) -> None:
+def make(target: Path, fill: Callable[[Any, Path], None]) -> None:
     """Write the store to `target`, and beside it what must be read from it."""
     ticks = iter(range(NOON, NOON + 10**15, 1_000_000))
     nonces = iter(range(10**6))
@@ -115,6 +128,8 @@ def make(target: Path) -> None:
         mock.patch("holdfast.chain.new_nonce", lambda: next(nonces).to_bytes(16, "big")),
         mock.patch("holdfast.writer.new_writer_id", lambda: f"{next(nonces):08x}"),
         mock.patch("holdfast.process.identity", lambda: {"host": "node1", "pid": 4711}),
+        mock.patch("holdfast.format.overview.LEAST_ROWS", 64),  # or the store would be large
+        mock.patch("holdfast.format.overview._ROWS_A_POINT", 8),
         mock.patch("uuid.uuid4", lambda: "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"),
     ):
         store = holdfast.open(Path(folder) / "lab", cache=False)
@@ -130,6 +145,8 @@ def make(target: Path) -> None:
 def fill(store: Any, folder: Path) -> None:
     _plain(store, folder)
     _resumed(store)
+    _large(store)
+    _compacted(store)
     run = store.start_run("vit", run_id=LEFT, capture=False, tags=["left"])
     for step in range(10):
         run.log({"loss": 1 / (step + 1)}, step=step)
@@ -171,10 +188,57 @@ def _resumed(store: Any) -> None:
     run.finish()
 
 
+def _large(store: Any) -> None:
+    """A state so large that changes are stored alone, but for the full entry that ends the run."""
+    config = {f"layer-{number:03d}": {"width": number, "name": "x" * 20} for number in range(120)}
+    run = store.start_run("vit", run_id=LARGE, capture=False, config=config)
+    run.set_tags({"stage": "first"})
+    run.log({"loss": 0.5}, step=0)
+    run.finish()
+    store.delete_run(LARGE)
+    store.undelete_run(LARGE)
+
+
+def _compacted(store: Any) -> None:
+    """Two attempts, each of one segment that was made of several and has overviews."""
+    run = store.start_run("vit", run_id=COMPACTED, capture=False)
+    for first, resumed in ((0, False), (70, True)):
+        if resumed:
+            run = store.resume(COMPACTED, step=first)
+        for step in range(first, first + 90):
+            values = {"loss": (step * 7919 % 101) / 8 - 2 * resumed}
+            run.log(values | ({} if step % 30 else {"acc": step / 256}), step=step)
+            if step % 25 == 24:
+                run._writer.seal(go_on=True)
+        run.finish(compact=True)
+
+
+def fill_ranks(store: Any, folder: Path) -> None:
+    """As `fill`, and ranks: ended, superseded, and left in a spool."""
+    fill(store, folder)
+    run = store.start_run("resnet", run_id=RANKS, capture=False)
+    for rank in (0, 1, 2**31 - 1):
+        with store.join_run(RANKS, rank=rank) as joined:
+            for step in range(6):
+                joined.log({"loss": step + rank / 2**33, f"rank/{rank}": step}, step=step)
+    run.log({"loss": 0.25}, step=0)
+    run.finish()
+    run = store.resume(RANKS, step=4)
+    run.log({"loss": 0.125})
+    with store.join_run(RANKS, rank=1) as joined:
+        joined.log({"loss": float("nan")})
+    run.finish()
+    left = store.join_run(LEFT, rank=3)
+    left.log({"loss": -1.0}, step=12)
+    left.flush()
+
+
+FILLS = {"format-1-ranks": fill_ranks}
+
 if __name__ == "__main__":
-    target = STORES / "format-1"
+    target = STORES / sys.argv[1]
     shutil.rmtree(target, ignore_errors=True)
     STORES.mkdir(parents=True, exist_ok=True)
-    make(target)
+    make(target, FILLS.get(target.name, fill))
     sizes = [path.stat().st_size for path in STORES.rglob("*") if path.is_file()]
     print(f"{len(sizes)} files, {sum(sizes)} bytes")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.backend import spoolfile
 from holdfast.backend.connect import connect
 from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
@@ -26,6 +27,15 @@ class TestMemory(BackendContract):
 class TestLocal(BackendContract):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> LocalBackend:
+        return LocalBackend(tmp_path / "store")
+
+
+class TestLocalWithoutMaps(BackendContract):
+    """A file system whose blocks move: spools are written, not mapped."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalBackend:
+        monkeypatch.setattr(spoolfile, "_IN_PLACE", set())
         return LocalBackend(tmp_path / "store")
 
 

@@ -68,6 +68,11 @@ def test_a_plot_of_a_straight_line() -> None:
     ]
 
 
+def test_a_gap_is_not_drawn_over() -> None:
+    text = line_plot({"y": ([0, 2, 5, 8, 10], [1, 1, math.nan, 1, 1])}, width=10, height=1)
+    assert text.splitlines()[1].endswith("┤⠤⠤⠄    ⠠⠤●")
+
+
 def test_plots_of_nothing_and_of_one_point() -> None:
     assert "no finite points" in line_plot({"y": ([1], [math.nan])})
     assert "●" in line_plot({"y": ([1], [1])})

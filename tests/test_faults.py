@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import holdfast
+from holdfast.backend import spoolfile
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
 from holdfast.errors import (
@@ -169,7 +170,12 @@ def test_a_run_that_could_not_finish_can_finish_later() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_said_plainly_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_full_disk_is_said_plainly_and_loses_nothing(
+    tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not mapped:
+        monkeypatch.setattr(spoolfile, "_IN_PLACE", set())
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", disk]).returncode:
@@ -178,6 +184,7 @@ def test_a_full_disk_is_said_plainly_and_loses_nothing(tmp_path: Path) -> None:
         store = holdfast.open(disk / "lab")
         run = store.start_run("full", run_id="full", capture=False)
         run.log({"x": 0.0}, step=0)
+        assert isinstance(run._writer._appender, spoolfile.MappedAppender) is mapped
         with pytest.raises(StorageFull, match="disk is full"):
             run.log_artifact(bytes(8_000_000), key="big")
         (disk / "filler").write_bytes(b"")

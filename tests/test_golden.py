@@ -47,9 +47,13 @@ def test_every_golden_file_is_known() -> None:
 
 
 def test_the_entries_are_read() -> None:
-    first = entry.decode(golden.read("entry-00000000"), place="e")
-    second = entry.decode(golden.read("entry-00000001"), place="e")
-    assert (first, second) == (golden.ENTRY_0, golden.ENTRY_1)
+    found = [entry.decode(golden.read(f"entry-0000000{n}"), place="e") for n in range(3)]
+    assert found == [golden.ENTRY_0, golden.ENTRY_1, golden.ENTRY_2]
+
+
+def test_an_entry_has_the_lowest_version_that_can_say_it() -> None:
+    versions = [golden.read(f"entry-0000000{n}")[10] for n in range(3)]
+    assert versions == [1, 1, 2]
 
 
 def test_the_state_is_the_one_on_the_page() -> None:
@@ -81,9 +85,21 @@ def test_the_spool_is_read() -> None:
     assert (scan.row_count, scan.torn_bytes) == (3, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "axes"), [("segment", golden.plain_axes()), (golden.CODECS, golden.codec_axes())]
-)
+def test_room_behind_a_spool_is_not_torn() -> None:
+    data = golden.read("spool-open")
+    scan = spool.scan(data, place="w")
+    assert spool_rows(scan) == golden.SPOOL_ROWS[:1]
+    assert (scan.good_bytes, scan.torn_bytes) == (len(data) - golden.SPOOL_ROOM, 0)
+
+
+SEGMENTS = {
+    "segment": golden.plain_axes(),
+    "segment-overview": golden.long_axes(),
+    golden.CODECS: golden.codec_axes(),
+}
+
+
+@pytest.mark.parametrize(("name", "axes"), SEGMENTS.items())
 def test_the_segments_are_read(name: str, axes: list[Axis]) -> None:
     footer, get = opened(golden.read(name))
     assert footer.about == golden.SEGMENT_ABOUT
@@ -91,6 +107,15 @@ def test_the_segments_are_read(name: str, axes: list[Axis]) -> None:
     for axis in axes:
         for key in axis.columns:
             assert same_axis(footer.read(key, get), axis, key)
+
+
+def test_the_overviews_are_read() -> None:
+    footer, get = opened(golden.read("segment-overview"))
+    (axis,) = golden.long_axes()
+    inner = axis.columns["loss"][1:5]
+    ends = {0, 5, 1 + int(inner.argmin()), 1 + int(inner.argmax())}
+    for key, rows in {"loss": sorted(ends), "gap": [0, 1, 4, 5]}.items():
+        assert same_axis(footer.read_overview(key, get), axis.rows(rows, key), key)
 
 
 def test_the_codec_segment_has_every_codec() -> None:

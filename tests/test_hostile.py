@@ -16,8 +16,20 @@ from hypothesis import strategies as st
 
 import golden
 from holdfast.errors import Corrupt, UnsupportedFormat
-from holdfast.format import column, entry, frame, recipe, salvage, segment, spool, storefile, tree
-from test_golden import opened, spool_rows
+from holdfast.format import (
+    column,
+    entry,
+    frame,
+    packing,
+    recipe,
+    salvage,
+    segment,
+    spool,
+    storefile,
+    tree,
+)
+from holdfast.format.segment import Axis
+from test_golden import SEGMENTS, opened, spool_rows
 
 Decode = Callable[[bytes], Any]
 
@@ -27,21 +39,26 @@ def _segment(data: bytes) -> dict[str, bytes]:
     found = {}
     for key in footer.columns:
         axis = footer.read(key, get)
-        parts = (axis.steps, axis.times, axis.columns[key])
-        found[key] = b"".join(part.tobytes() for part in parts)
+        found[key] = _bytes(axis, key)
+    for key in footer.overviews:
+        found[f"{key}, few"] = _bytes(footer.read_overview(key, get), key)
     return found
+
+
+def _bytes(axis: Axis, key: str) -> bytes:
+    return b"".join(part.tobytes() for part in (axis.steps, axis.times, axis.columns[key]))
 
 
 DECODERS: dict[str, Decode] = {
     "entry-00000000": lambda data: entry.decode(data, place="the file"),
     "entry-00000001": lambda data: entry.decode(data, place="the file"),
+    "entry-00000002": lambda data: entry.decode(data, place="the file"),
     "recipe": lambda data: recipe.decode(data, place="the file"),
     "tree": lambda data: tree.decode_tree(data, place="the file"),
     "store.json": lambda data: storefile.decode(data, place="the file"),
-    "segment": _segment,
-    golden.CODECS: _segment,
+    **dict.fromkeys(SEGMENTS, _segment),
 }
-SEALED = ["entry-00000000", "entry-00000001", "recipe", "tree"]
+SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "tree"]
 
 
 def flips(data: bytes) -> Iterator[bytes]:
@@ -75,7 +92,7 @@ def test_a_damaged_store_json_fails_or_says_the_same() -> None:
     assert same == [data[:-1]]  # without the last line feed
 
 
-@pytest.mark.parametrize("name", ["segment", golden.CODECS])
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_a_damaged_segment_gives_an_error_or_what_was_written(name: str) -> None:
     data = golden.read(name)
     wanted = _segment(data)
@@ -93,6 +110,7 @@ def test_a_damaged_segment_gives_an_error_or_what_was_written(name: str) -> None
     footer, _ = opened(data)
     blocks = [b for axis in footer.axes for blocks in axis[1:] for b in blocks]
     blocks += [block for _, found in footer.columns.values() for block in found]
+    blocks += [b for _, *lists in footer.overviews.values() for found in lists for b in found]
     assert missed == 8 * (frame.HEADER_BYTES + 5 * len(blocks))
 
 
@@ -107,9 +125,44 @@ def test_a_truncated_spool_is_its_intact_beginning() -> None:
             continue  # the header is not whole
         rows = spool_rows(scan)
         assert rows == whole[: len(rows)]
-        assert scan.good_bytes + scan.torn_bytes == len(changed)
+        torn = changed[scan.good_bytes :].rstrip(b"\0")
+        assert scan.torn_bytes == len(torn)
+        # The same with room behind it, as a crash of a writer that maps its spool leaves it.
+        roomy = spool.scan(changed + bytes(5000), place="w")
+        assert spool_rows(roomy) == rows
+        assert (roomy.good_bytes, roomy.torn_bytes) == (scan.good_bytes, len(torn))
         counts.add(len(rows))
     assert counts == {0, 1, 2}
+
+
+@pytest.mark.parametrize("room", [0, 1, 4, 5, 4096, 10_000])
+def test_a_last_mark_that_ends_in_zeros_is_no_room(room: int) -> None:
+    spools = (
+        golden.spool_file([golden.SPOOL_ROWS[0], (("loss",), 1, golden.NOON + turn, (1,))])
+        for turn in range(2000)
+    )
+    data = next(data for data in spools if data[-1] == 0)
+    scan = spool.scan(data + bytes(room), place="w")
+    assert (scan.row_count, scan.good_bytes, scan.torn_bytes) == (2, len(data), 0)
+    damaged = bytearray(data)
+    damaged[data.index(b"\x94\xcd") + 8] ^= 1
+    with pytest.raises(Corrupt, match="with intact records behind"):
+        spool.scan(bytes(damaged) + bytes(room), place="w")
+    saved = salvage.scan(bytes(damaged) + bytes(room), place="w")
+    assert (saved.row_count, saved.torn_bytes) == (1, 0)
+
+
+def test_zeros_in_the_middle_of_a_spool_are_damage() -> None:
+    """A hole with a whole record behind it, as a power cut may leave it, is refused and can be salvaged."""
+    data = golden.read("spool")
+    whole = spool_rows(spool.scan(data, place="w"))
+    first, second = data.index(b"\x94\xcd"), data.index(b"\x92\xcd\x00\x01")
+    holed = data[:first] + bytes(second - 6 - first) + data[second - 6 :] + bytes(4096)
+    with pytest.raises(Corrupt, match=f"byte {first}, with intact records behind"):
+        spool.scan(holed, place="w")
+    kept = salvage.scan(holed, place="w")
+    assert spool_rows(kept) == whole[1:]
+    assert (kept.torn_bytes, kept.lost_bytes) == (0, second - first)
 
 
 def test_a_flipped_bit_in_a_spool_never_gives_a_wrong_point() -> None:
@@ -146,10 +199,8 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=6), inner, max_size=5),
     max_leaves=12,
 )  # fmt: skip
-FIELDS = (
-    """n prev nonce at full body artifact size spans blob offset sizes ids about axes columns"""
-)
-names = st.sampled_from(FIELDS.split())
+FIELDS = "n prev nonce at full body artifact size spans blob offset sizes ids about axes columns"
+names = st.sampled_from([*FIELDS.split(), "overviews"])
 bodies = st.dictionaries(names, values, max_size=8).map(msgpack.packb) | st.binary(max_size=200)
 
 
@@ -159,10 +210,32 @@ def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None
     for kind, decode in ((b"C", entry.decode), (b"R", recipe.decode), (b"T", tree.decode_tree)):
         with suppress(Corrupt):
             decode(frame.wrap(kind, 1, body), place="f")
+    with suppress(Corrupt):
+        entry.decode(frame.wrap(b"C", entry.VERSION, body), place="f")
+
+
+@pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 32])
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_where_an_entry_is_full_is_as_its_version_says(
+    version: int, full: bool, number: int
+) -> None:
+    prev = bytes(32) if number else None
+    fields = {"n": number, "prev": prev, "nonce": bytes(16), "at": 0, "full": full, "body": {}}
+    data = frame.wrap(b"C", version, packing.pack(fields))
+    must = number % 16 == 0
+    if (version == 1 and full == must) or (version == 2 and (full or not must)):
+        assert entry.decode(data, place="f").full == full
+    else:
+        with pytest.raises((Corrupt, UnsupportedFormat), match="f is damaged|version 3"):
+            entry.decode(data, place="f")
 
 
 @settings(max_examples=300, deadline=None)
-@given(index=st.dictionaries(st.sampled_from(["about", "axes", "columns"]), values) | values)
+@given(
+    index=st.dictionaries(st.sampled_from(["about", "axes", "columns", "overviews"]), values)
+    | values
+)
 def test_a_made_up_index_is_refused_or_reads_nothing_outside_the_file(index: Any) -> None:
     footer = msgpack.packb(index)
     offset = frame.HEADER_BYTES

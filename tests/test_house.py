@@ -14,13 +14,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "holdfast"
 FLOORS: list[tuple[str, int]] = [
     ("errors", 0), ("digest", 0), ("timestamp", 0), ("names", 0), ("ids", 0), ("wire", 0),
     ("records", 0),
-    ("format", 1), ("query", 1), ("summary", 1),
+    ("format", 1), ("query", 1), ("summary", 1), ("sql", 1),
     ("backend", 2),
     ("blobs", 3), ("verified", 3), ("chain", 3), ("series", 3), ("catalog", 3), ("process", 3),
     ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
+    ("columnar", 3), ("arrow", 3), ("downsample", 3), ("selection", 3), ("together", 3),
     ("repository", 4),
-    ("ops", 5), ("keeper", 5), ("writer", 6),
-    ("seed", 7), ("run", 7), ("store", 7), ("storage", 8),
+    ("ops", 5), ("keeper", 5), ("system", 6), ("writer", 6),
+    ("seed", 7), ("reading", 7), ("writing", 7), ("run", 7), ("store", 7), ("storage", 8),
     ("cli", 9), ("demo", 9), ("testing", 9),
 ]  # fmt: skip
 NOT_EACH_OTHER = [

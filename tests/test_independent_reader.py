@@ -14,7 +14,7 @@ import golden
 import old_stores
 from holdfast.format import entry, manifest, recipe, spool, storefile, tree
 from independent import reader
-from test_golden import opened, spool_rows
+from test_golden import SEGMENTS, opened, spool_rows
 from test_old_stores import FORMATS, expected
 
 SOURCE = Path(reader.__file__)
@@ -27,7 +27,7 @@ def test_it_imports_nothing_of_ours() -> None:
     assert "holdfast" not in SOURCE.read_text().split('"""', 2)[2]
 
 
-@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001"])
+@pytest.mark.parametrize("name", ["entry-00000000", "entry-00000001", "entry-00000002"])
 def test_entries(name: str) -> None:
     theirs, ours = reader.entry(golden.read(name)), entry.decode(golden.read(name), place=name)
     assert [theirs[k] for k in ("n", "prev", "nonce", "at", "full", "body")] == [
@@ -40,8 +40,9 @@ def test_states() -> None:
     assert reader.apply(first, second) == manifest.apply(first, second)
 
 
-def test_the_spool() -> None:
-    data = golden.read("spool")
+@pytest.mark.parametrize("name", ["spool", "spool-open"])
+def test_the_spool(name: str) -> None:
+    data = golden.read(name)
     about, rows = reader.spool(data)
     scan = spool.scan(data, place="spool")
     assert about == scan.about
@@ -51,7 +52,7 @@ def test_the_spool() -> None:
     ] == spool_rows(scan)
 
 
-@pytest.mark.parametrize("name", ["segment", golden.CODECS])
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_the_segments(name: str) -> None:
     data = golden.read(name)
     footer, get = opened(data)
@@ -65,6 +66,12 @@ def test_the_segments(name: str) -> None:
         )
         packed = b"".join(struct.pack("<d", value) for _, _, value in theirs)
         assert packed == ours.columns[key].tobytes()
+    for key in footer.overviews:
+        few, theirs = footer.read_overview(key, get), reader.overview_rows(data, key)
+        assert [step for step, _, _ in theirs] == few.steps.tolist()
+        assert [at for _, at, _ in theirs] == few.times.tolist()
+        packed = b"".join(struct.pack("<d", value) for _, _, value in theirs)
+        assert packed == few.columns[key].tobytes()
 
 
 def test_recipe_tree_and_store_json() -> None:
@@ -115,19 +122,28 @@ def _plain(artifact: Any) -> Any:
 
 
 def _check_statistics(run: dict[str, Any]) -> None:
-    """What the manifest says of the sealed metrics follows from their points."""
-    for key, stats in run["state"].get("metrics", {}).items():
-        values = [struct.unpack(">d", bytes.fromhex(bits))[0] for _, _, bits in run["series"][key]]
-        real = [value for value in values if value == value]
-        assert stats["count"] == len(values)
-        assert stats["nan"] == len(values) - len(real)
-        assert (stats["first_step"], stats["last_step"]) == (
-            run["series"][key][0][0],
-            run["series"][key][-1][0],
-        )
-        assert [struct.pack(">d", stats[end]) for end in ("first", "last")] == [
-            struct.pack(">d", values[0]),
-            struct.pack(">d", values[-1]),
-        ]
-        assert (stats["min"], stats["max"]) == (min(real), max(real))
-        assert stats["mean"] == pytest.approx(sum(real) / len(real))
+    """What the manifest and the ranks say of the sealed metrics follows from their points."""
+    states = [run["state"], *(run["ranks"][rank] for rank in sorted(run["ranks"]))]
+    for key in {key for state in states for key in state.get("metrics", {})}:
+        told = [state["metrics"][key] for state in states if key in state.get("metrics", {})]
+        _check_metric(told, run["series"][key])
+
+
+def _check_metric(told: list[dict[str, Any]], points: list[list[Any]]) -> None:
+    """`told` are the statistics by each writer, the main one first, then by rank."""
+    values = [struct.unpack(">d", bytes.fromhex(bits))[0] for _, _, bits in points]
+    real = [value for value in values if value == value]
+    assert sum(stats["count"] for stats in told) == len(values)
+    assert sum(stats["nan"] for stats in told) == len(values) - len(real)
+    first = min(told, key=lambda stats: stats["first_step"])
+    last = max(reversed(told), key=lambda stats: stats["last_step"])
+    assert (first["first_step"], last["last_step"]) == (points[0][0], points[-1][0])
+    assert [struct.pack(">d", value) for value in (first["first"], last["last"])] == [
+        struct.pack(">d", values[0]),
+        struct.pack(">d", values[-1]),
+    ]
+    some = [stats for stats in told if "mean" in stats]
+    assert min(stats["min"] for stats in some) == min(real)
+    assert max(stats["max"] for stats in some) == max(real)
+    total = sum(stats["mean"] * (stats["count"] - stats["nan"]) for stats in some)
+    assert total == pytest.approx(sum(real))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import keyword
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -620,6 +621,13 @@ def test_any_text_gives_runs_or_a_query_error(four: Catalog, text: str) -> None:
             assert error.expression == "".join(" " if c in "\r\n\t\f" else c for c in text)  # noqa: PT017
         else:
             assert {run.run_id for run in found} <= {"a", "b", "c"}
+
+
+def test_an_escape_that_python_would_warn_of_is_taken_as_it_is(four: Catalog) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ids(four, r"name == '\d' or config.lr == 0.1") == "a"
+        assert ids(four, r"name.startswith('\First')") == ""
 
 
 # Random expressions over random runs, compared with the rules in docs/reference/queries.md.

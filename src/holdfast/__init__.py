@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.look import TailRecord
+    from holdfast.ops.tail import Tail
     from holdfast.ops.verify import Finding
     from holdfast.records import (
         ArtifactRecord,
@@ -19,14 +21,17 @@ if TYPE_CHECKING:
     )
     from holdfast.run import Run
     from holdfast.series import Series
+    from holdfast.sql import SqlRows
     from holdfast.storage import ExperimentStorage, StoreStorage
     from holdfast.store import ExperimentStore
     from holdfast.store import ExperimentStore as open  # noqa: N813
     from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
+    from holdfast.together import Aligned, SeriesMap
 
 # Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
 _WHERE = {
+    "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
     "Digest": "digest",
@@ -42,11 +47,16 @@ _WHERE = {
     "RunStatus": "records",
     "RunSummary": "summary",
     "Series": "series",
+    "SeriesMap": "together",
+    "SqlRows": "sql",
     "StoreStorage": "storage",
+    "Tail": "ops.tail",
+    "TailRecord": "ops.look",
     "Timestamp": "timestamp",
 }
 
 __all__ = [
+    "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
     "Digest",
@@ -62,7 +72,11 @@ __all__ = [
     "RunStatus",
     "RunSummary",
     "Series",
+    "SeriesMap",
+    "SqlRows",
     "StoreStorage",
+    "Tail",
+    "TailRecord",
     "Timestamp",
     "open",
 ]

@@ -13,10 +13,11 @@ import itertools
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from holdfast import catalog_file as file
+from holdfast import catalog_views as views
 from holdfast.catalog_write import CatalogRow, Selected, prepare, put, stored, take_out
 from holdfast.errors import Corrupt, InvalidValue
 from holdfast.query import Compiled, compile_order, compile_where
@@ -31,12 +32,12 @@ _abandoned: list[sqlite3.Connection] = []  # of the parent process: to close one
 
 
 class ExperimentRow(NamedTuple):
-    """An experiment; `payload` is kept for the caller and never looked into."""
+    """An experiment; `head` is whatever tells that its chain has changed."""
 
     experiment_id: str
     name: str
     created_at_ns: int
-    payload: bytes = b""
+    head: str = ""
 
 
 class CatalogReset(Exception):
@@ -52,15 +53,45 @@ class Catalog:
         self._start()
 
     @classmethod
-    def open(cls, store_id: str, *, memory: bool = False) -> Catalog:
-        """The catalog of a store; in memory if asked to, or if there is no place for a file."""
-        return cls(file.MEMORY if memory else file.place(store_id))
+    def open(cls, store_id: str, url: str = "", *, memory: bool = False) -> Catalog:
+        """The catalog of the store at `url`; in memory if asked to, or if there is no place for a file.
+
+        A copy of a store has the same id and goes its own way, so it has a catalog of its own.
+        """
+        return cls(file.MEMORY if memory else file.place(store_id, url))
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
     # Bringing it up to date
+
+    def is_unchanged(self, tokens: Mapping[str, str | None]) -> bool:
+        """True if these are the tokens given to `settle` last: the catalog is up to date then.
+
+        Raises CatalogReset.
+        """
+        if None in tokens.values():
+            return False
+        with self._reading() as db:
+            return tokens.items() <= dict(db.execute("SELECT prefix, token FROM listing")).items()
+
+    def settle(self, tokens: Mapping[str, str | None]) -> None:
+        """Keep the tokens of the listings that the catalog agrees with since `heads()`; None for those
+        that it does not. Raises CatalogReset.
+
+        If another process wrote meanwhile, from a listing of its own, nobody knows: none is kept.
+        """
+        with self._reading() as db:
+            kept = dict(db.execute("SELECT prefix, token FROM listing"))
+        wanted = {prefix: token for prefix, token in tokens.items() if token}
+        if wanted.items() <= kept.items() and not kept.keys() & (tokens.keys() - wanted.keys()):
+            return
+        with self._writing() as db:
+            if _data_version(db) != self._seen:
+                wanted = {}
+            db.executemany("DELETE FROM listing WHERE prefix = ?", [(key,) for key in tokens])
+            db.executemany("INSERT INTO listing VALUES (?, ?)", wanted.items())
 
     def heads(self) -> dict[str, str]:
         """The head that each run had when it was put in."""
@@ -91,11 +122,20 @@ class Catalog:
             with self._writing() as db:
                 db.executemany("INSERT OR REPLACE INTO experiment VALUES (?, ?, ?, ?)", wanted)
 
+    def experiment_heads(self) -> dict[str, str]:
+        """The head that each experiment had when it was put in. Raises CatalogReset."""
+        with self._reading() as db:
+            return dict(db.execute("SELECT experiment_id, head FROM experiment"))
+
     def remove(self, run_ids: Iterable[str]) -> None:
-        """Take runs out; those that are not in are passed over. Raises CatalogReset."""
+        """Take runs out; those that are not in are passed over. Raises CatalogReset.
+
+        If another process wrote since `heads()`, all stay: it may have put them in just now.
+        """
         with self._writing() as db:
-            for run_id in run_ids:
-                take_out(db, run_id)
+            if _data_version(db) == self._seen:
+                for run_id in run_ids:
+                    take_out(db, run_id)
 
     def set_crashed(self, run_ids: Iterable[str]) -> None:
         """These runs, and no others, count as crashed now. Raises CatalogReset."""
@@ -135,11 +175,18 @@ class Catalog:
             matches = db.execute(query, {**params, "limit": top}).fetchall()
             return [stored(db, run) for (run,) in matches]
 
-    def open_runs(self) -> list[str]:
-        """The runs whose status is Running, crashed or not. Raises CatalogReset."""
-        query = "SELECT run_id FROM run WHERE status = 'Running' ORDER BY run_id"
+    def sql(
+        self, query: str, params: views.Params, limits: views.Limits
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """What a SELECT over the views gives: columns and rows. Raises QueryError, CatalogReset."""
         with self._reading() as db:
-            return [run_id for (run_id,) in db.execute(query)]
+            return views.ask(db, query, params, limits)
+
+    def open_runs(self) -> list[Selected]:
+        """The runs whose status is Running, crashed or not. Raises CatalogReset."""
+        query = "SELECT id FROM run WHERE status = 'Running' ORDER BY run_id"
+        with self._reading() as db:
+            return [stored(db, run) for (run,) in db.execute(query).fetchall()]
 
     def field_names(self) -> list[str]:
         """The names that some run has: `config.lr`, `metrics.loss`, `tags.stage`. Raises CatalogReset."""

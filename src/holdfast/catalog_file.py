@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import sqlite3
@@ -21,8 +22,8 @@ ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
 
 
-def place(store_id: str) -> str:
-    """The file for a store: in $HOLDFAST_CACHE_DIR, else in the user's cache directory.
+def place(store_id: str, url: str) -> str:
+    """The file for the store at `url`: in $HOLDFAST_CACHE_DIR, else in the user's cache directory.
 
     ":memory:" where that directory cannot be written. Raises InvalidValue.
     """
@@ -37,7 +38,9 @@ def place(store_id: str) -> str:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError:
         return MEMORY
-    return os.path.join(folder, f"{store_id}.sqlite") if os.access(folder, os.W_OK) else MEMORY
+    where = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    name = f"{store_id}-{where}.sqlite"
+    return os.path.join(folder, name) if os.access(folder, os.W_OK) else MEMORY
 
 
 def connect(path: str) -> sqlite3.Connection:

@@ -9,9 +9,10 @@ sort by one name finds each run's value in one step.
 
 from __future__ import annotations
 
+from holdfast.catalog_views import VIEWS
 from holdfast.query_fields import ABOUT, STATISTICS
 
-VERSION = 1  # of the tables and of what is put into them; another version is rebuilt
+VERSION = 2  # of the tables and of what is put into them; another version is rebuilt
 
 STATEMENTS = (
     """CREATE TABLE run (
@@ -37,8 +38,10 @@ STATEMENTS = (
     experiment_id TEXT PRIMARY KEY,
     name TEXT,
     created_at INTEGER,
-    payload BLOB
+    head TEXT NOT NULL
 ) WITHOUT ROWID""",
+    # What was listed, and the backend's token for it: the same token, the same names.
+    "CREATE TABLE listing (prefix TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID",
     f"CREATE TABLE about (run INTEGER PRIMARY KEY, {', '.join(ABOUT.values())})",
     "CREATE TABLE path (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     # `num` has no declared type: a whole number stays exact, and nothing is converted to compare.
@@ -55,4 +58,5 @@ STATEMENTS = (
     {", ".join(STATISTICS)},
     PRIMARY KEY (path, run)
 ) WITHOUT ROWID""",
+    *VIEWS.values(),
 )

@@ -30,7 +30,7 @@ _UPDATE = (
     " crashed = crashed AND status = 'Running' WHERE id = ?"
 )
 _STORED = (
-    "SELECT run_id, generation, head, packed, checksum, e.name, crashed"
+    "SELECT run_id, generation, r.head, packed, checksum, e.name, crashed"
     " FROM run r JOIN state s USING (id) LEFT JOIN experiment e USING (experiment_id)"
     " WHERE r.id = ?"
 )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holdfast.backend.base import Backend
 from holdfast.errors import BackendError, Corrupt, NameExists, NameNotFound
@@ -21,6 +21,8 @@ from holdfast.format.manifest import State
 from holdfast.ids import new_nonce
 
 _MOST_CONFLICTS = 1000
+_SMALL_BYTES = 4096  # of an entry: the block that a disk writes for the smallest change as well
+_SMALL_KEYS = 200  # a state of more keys is not packed only to see whether it is small
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +45,87 @@ class Chain:
         self.backend = backend
         self.prefix = prefix
 
-    def load(self) -> Snapshot:
+    def load(self, listed: Iterable[int] | None = None) -> Snapshot:
         """The newest state; EMPTY when there is no entry.
 
-        Raises Corrupt when a needed entry is damaged or missing: an older state is never passed
-        off as the newest.
+        `listed` are the numbers of all its entries, when the caller has listed them already. Raises
+        Corrupt when a needed entry is damaged or missing: an older state is never passed off as the
+        newest.
         """
-        newest = self._newest()
-        if newest < 0:
-            return EMPTY
-        snapshot = EMPTY
-        for number in range(newest - newest % layout.FULL_EVERY, newest + 1):
-            snapshot = self._follow(snapshot, number)
-        return snapshot
+        newest = self._newest(self._numbers() if listed is None else listed)
+        return EMPTY if newest < 0 else self._state_at(newest)
 
-    def _newest(self) -> int:
-        numbers = [layout.entry_number(stat.name) for stat in self.backend.walk(self.prefix)]
-        present = [number for number in numbers if number is not None]
+    def after(self, before: Snapshot) -> Snapshot | None:
+        """The state one entry later; None while there is none. Raises Corrupt."""
+        try:
+            self.backend.stat(layout.entry(self.prefix, before.number + 1))
+        except NameNotFound:
+            return None
+        entry, tip = self.read(before.number + 1)
+        if entry.prev != before.tip:
+            raise self._unlinked(entry.number)
+        body = self._body(entry)
+        state = body if entry.full else manifest.apply(before.state, body)
+        return Snapshot(state, entry.number, tip)
+
+    def load_hinted(self, number: int) -> Snapshot:
+        """The state after entry `number`, which a head names as the newest; no listing, mostly one GET.
+
+        For caches only: where a head was lost, a newer entry may be there. When entry `number` is
+        not there, its writer has yet to create it or never will, and the listing tells which is the
+        newest. Raises Corrupt as `load` does.
+        """
+        try:
+            return self._state_at(number)
+        except Corrupt as error:
+            if not isinstance(error.__cause__, NameNotFound):
+                raise
+        return self.load()
+
+    def _numbers(self) -> list[int]:
+        numbers = (layout.entry_number(stat.name) for stat in self.backend.walk(self.prefix))
+        return [number for number in numbers if number is not None]
+
+    def _newest(self, numbers: Iterable[int]) -> int:
+        present = set(numbers)
         if present and len(present) != max(present) + 1:
-            missing = next(n for n in range(max(present)) if n not in set(present))
+            missing = next(n for n in range(max(present)) if n not in present)
             place = layout.entry(self.prefix, missing)
             raise Corrupt(f"{place} is missing, although later entries are there", place=place)
         return max(present, default=-1)
 
+    def _state_at(self, newest: int) -> Snapshot:
+        """Go back from entry `newest` to the nearest full one, then forward again, change by change."""
+        entry, tip = self.read(newest)
+        changes = []
+        while not entry.full:
+            changes.append(self._body(entry))
+            entry = self._before(entry)
+        state = self._body(entry)
+        for change in reversed(changes):
+            state = manifest.apply(state, change)
+        return Snapshot(state, newest, tip)
+
+    def _before(self, entry: Entry) -> Entry:
+        before, tip = self.read(entry.number - 1)
+        if tip != entry.prev:
+            raise self._unlinked(entry.number)
+        return before
+
+    def _body(self, entry: Entry) -> State:
+        return manifest.check_state(entry.body, place=layout.entry(self.prefix, entry.number))
+
+    def _unlinked(self, number: int) -> Corrupt:
+        place = layout.entry(self.prefix, number)
+        return Corrupt(f"{place} does not continue the entry before it", place=place)
+
     def check(self) -> None:
         """Read every entry from the first on. Raises Corrupt, naming the first bad one."""
         before: bytes | None = None
-        for number in range(self._newest() + 1):
+        for number in range(self._newest(self._numbers()) + 1):
             entry, tip = self.read(number)
             if entry.prev != before:
-                place = layout.entry(self.prefix, number)
-                raise Corrupt(f"{place} does not continue the entry before it", place=place)
+                raise self._unlinked(number)
             before = tip
 
     def read(self, number: int) -> tuple[Entry, bytes]:
@@ -91,19 +143,11 @@ class Chain:
             raise Corrupt(f"{place} is missing", place=place) from error
         return entries.decode(data, place=place), hashlib.sha256(data).digest()
 
-    def _follow(self, before: Snapshot, number: int) -> Snapshot:
-        place = layout.entry(self.prefix, number)
-        entry, tip = self.read(number)
-        linked = before.number < 0 or entry.prev == before.tip
-        if not linked or entry.full != (number % layout.FULL_EVERY == 0):
-            raise Corrupt(f"{place} does not continue the entry before it", place=place)
-        body = manifest.check_state(entry.body, place=place)
-        state = body if entry.full else manifest.apply(before.state, body)
-        return Snapshot(state, number, tip)
-
-    def commit(self, base: Snapshot, decide: Decide) -> Snapshot:
+    def commit(self, base: Snapshot, decide: Decide, *, full: bool = False) -> Snapshot:
         """Append what `decide` makes of the newest state; `base` is the caller's idea of it.
 
+        With `full` the new entry holds the whole state, so that one GET reads it: for a state that
+        many will read and few will change, such as the one that ends a run.
         `decide` is asked again each time another writer was quicker, and may raise to give up.
         Raises BackendError; then the entry is not there or was never acknowledged to anybody.
         """
@@ -112,7 +156,7 @@ class Chain:
             if not change:
                 return base
             try:
-                return self._append(base, change)
+                return self._append(base, change, full)
             except NameExists:
                 base = self.load()
         raise BackendError(
@@ -120,14 +164,11 @@ class Chain:
             name=self.prefix,
         )
 
-    def _append(self, base: Snapshot, change: State) -> Snapshot:
+    def _append(self, base: Snapshot, change: State, full: bool) -> Snapshot:
         number = base.number + 1
-        full = number % layout.FULL_EVERY == 0
         state = manifest.apply(base.state, change)
-        entry = Entry(
-            number, base.tip, new_nonce(), time.time_ns(), full, state if full else change
-        )
-        data = entries.encode(entry)
+        entry = Entry(number, base.tip, new_nonce(), time.time_ns(), True, state)
+        data = _encoded(entry, change, full or entries.must_be_full(number))
         # The hint goes first: it may run ahead of the chain but never fall behind it.
         self.beat(number)
         self._create(layout.entry(self.prefix, number), data, entry.nonce)
@@ -153,3 +194,14 @@ class Chain:
     def beat(self, number: int) -> None:
         """Write the head hint of entry `number` again: its time is the writer's heartbeat."""
         self.backend.put(layout.head(self.prefix, number), b"holdfast head\n")
+
+
+def _encoded(entry: Entry, change: State, full: bool) -> bytes:
+    """The file of the full `entry`; of the change alone, if that may be and saves something."""
+    if full:
+        return entries.encode(entry)
+    if sum(map(len, entry.body.values())) <= _SMALL_KEYS:
+        data = entries.encode(entry)
+        if len(data) <= _SMALL_BYTES:
+            return data
+    return entries.encode(replace(entry, full=False, body=change))

@@ -146,3 +146,9 @@ class Exists(HoldfastError):
     """Something different is already there and `overwrite` was not asked for."""
 
     code = "exists"
+
+
+class MissingDependency(HoldfastError, ImportError):
+    """An optional library is not installed here (`missing`); the message says how to install it."""
+
+    code = "missing_dependency"

@@ -23,8 +23,8 @@ class Kept(Protocol):
 
     run_id: str
 
-    def tend(self) -> None:
-        """Sync, and seal if full."""
+    def tend(self, *, sync: bool) -> None:
+        """Make room ahead of what is logged, seal if full, and `sync` when it is time."""
 
     def beat(self) -> None:
         """Show that this writer lives."""
@@ -57,7 +57,7 @@ class Keeper:
                 self._writers.remove(writer)
 
     def hurry(self) -> None:
-        """A spool is full: seal it now."""
+        """A spool is full or will be soon: look after it now."""
         self._wake.set()
 
     def close(self) -> None:
@@ -83,31 +83,34 @@ class Keeper:
             self._thread.start()
 
     def _run(self) -> None:
-        next_beat = time.monotonic() + BEAT_SECONDS
+        now = time.monotonic()
+        next_sync, next_beat = now + SYNC_SECONDS, now + BEAT_SECONDS
         while not self._closed:
-            self._wake.wait(SYNC_SECONDS)
+            self._wake.wait(max(0.0, next_sync - time.monotonic()))
             self._wake.clear()
-            beat = time.monotonic() >= next_beat
-            if beat:
-                next_beat = time.monotonic() + BEAT_SECONDS
+            now = time.monotonic()
+            sync, beat = now >= next_sync, now >= next_beat
             for writer in list(self._writers):
-                self._tend(writer, beat)
+                self._tend(writer, sync, beat)
+            next_sync = time.monotonic() + SYNC_SECONDS if sync else next_sync
+            next_beat = now + BEAT_SECONDS if beat else next_beat
 
-    def _tend(self, writer: Kept, beat: bool) -> None:
+    def _tend(self, writer: Kept, sync: bool, beat: bool) -> None:
         try:
-            writer.tend()
+            writer.tend(sync=sync)
             if beat:
                 writer.beat()
         except HoldfastError as error:
-            _logger().warning(
+            logger().warning(
                 "run %s: %s (training goes on; it will be tried again)", writer.run_id, error
             )
         except Exception:
-            log = _logger()
+            log = logger()
             log.exception("run %s: unexpected failure in the background", writer.run_id)
 
 
-def _logger() -> Any:
+def logger() -> Any:
+    """Where the background says what went wrong."""
     import logging  # late: most processes never have anything to say
 
     return logging.getLogger("holdfast")

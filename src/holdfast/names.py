@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import unicodedata
 from typing import NoReturn
@@ -10,6 +11,7 @@ from holdfast.errors import InvalidValue
 
 MAX_ID_BYTES = 128
 MAX_KEY_BYTES = 512
+MAX_RANK = 2**31 - 1
 _NOT_IN_IDS = set('/\\:*?"<>|')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?\Z", re.IGNORECASE)
 
@@ -45,6 +47,19 @@ def check_key(kind: str, value: str) -> str:
             _refuse(kind, value, f"it has the part {part!r}", "name every part between '/'")
         _check_device(kind, value, part)
     return value
+
+
+def check_rank(value: object) -> int:
+    """`value`, if it can be the rank of one of several writers of a run. Raises InvalidValue."""
+    whole = not isinstance(value, bool) and hasattr(type(value), "__index__")
+    number = operator.index(value) if whole else -1  # type: ignore[arg-type]
+    if not 0 <= number <= MAX_RANK:
+        raise InvalidValue(
+            f"rank {value!r:.60} is not a whole number from 0 to 2**31-1: pass the rank of this "
+            "process, such as int(os.environ['RANK'])",
+            rank=value,
+        )
+    return int(number)
 
 
 def _check_text(kind: str, value: str, most_bytes: int) -> None:

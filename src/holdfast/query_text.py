@@ -9,13 +9,16 @@ import ast
 import io
 import keyword
 import re
+import threading
 import tokenize
+import warnings
 
 from holdfast.errors import QueryError
 
 MAX_LENGTH = 4000  # characters
 MAX_DEPTH = 24  # operators inside operators; what the parser of SQLite takes, with room to spare
 MAX_CONDITIONS = 500  # joined by and, or, or a chain: SQLite nests each of them in the next
+_one_at_a_time = threading.Lock()
 _WINDOW = 88  # characters of a long expression that an error shows
 _HINTS = {
     "=": "compare with ==",
@@ -39,7 +42,7 @@ class Source:
         """The expression as a tree. Raises QueryError for a mistake in its grammar or its size."""
         self._check()
         try:
-            tree = ast.parse(self.text.strip(), mode="eval").body
+            tree = _parsed(self.text.strip())
         except SyntaxError as error:
             raise self._grammar(error) from None
         except (ValueError, RecursionError, MemoryError) as error:
@@ -132,6 +135,16 @@ class Source:
     def _characters(self, offset: int) -> int:
         """The column of a parser's offset, which counts bytes of UTF-8 and knows no indent."""
         return self._indent + len(self._bytes[:offset].decode("utf-8", "ignore"))
+
+
+def _parsed(text: str) -> ast.expr:
+    """What Python's parser makes of `text`, without its advice on '\\d', which is for programs."""
+    if "\\" not in text:
+        return ast.parse(text, mode="eval").body
+    # The filters belong to the whole process, so two threads must not save and restore them at once.
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text, mode="eval").body
 
 
 def _operands(node: ast.AST) -> list[ast.AST]:

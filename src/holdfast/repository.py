@@ -41,6 +41,14 @@ class Repository:
     def manifest(self, run_id: str) -> Chain:
         return Chain(self.backend, layout.manifest(run_id))
 
+    def rank(self, run_id: str, rank: int) -> Chain:
+        return Chain(self.backend, layout.rank(run_id, rank))
+
+    def ranks(self, run_id: str) -> list[int]:
+        """The numbers of the further writers that ever joined a run, ascending."""
+        names = self.backend.folders(layout.ranks(run_id))
+        return sorted(number for name in names if (number := layout.rank_number(name)) is not None)
+
     def experiment(self, experiment_id: str) -> Chain:
         return Chain(self.backend, layout.experiment(experiment_id))
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast.errors import InvalidState, InvalidValue
+from holdfast.errors import InvalidValue
 from holdfast.names import check_key
-from holdfast.ops import artifacts
-from holdfast.ops.runs import ending, orphans
+from holdfast.ops import artifacts, ranks
+from holdfast.ops.compact import tidy
+from holdfast.ops.orphans import orphans
+from holdfast.ops.runs import attempt, ending
 from holdfast.ops.tags import checked_tags
 from holdfast.records import RunStatus
 from holdfast.summary import ArtifactInfo
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.ops.tail import Tail
     from holdfast.series import Series
     from holdfast.store import ExperimentStore
 
 
 class Run:
-    """An open run. Use it as a context manager: leaving it by an exception marks the run Failed
-    with the exception's type and message, Ctrl-C marks it Cancelled, anything else Success.
+    """An open run, or one rank of it (`store.join_run`). Use it as a context manager: leaving it by an
+    exception marks the run Failed with the exception's type and message, Ctrl-C marks it Cancelled,
+    anything else Success.
     """
 
     def __init__(self, store: ExperimentStore, writer: RunWriter, experiment_id: str) -> None:
         self.store = store
         self.id = writer.run_id
         self.experiment_id = experiment_id
+        self.rank = writer.rank
         self._writer = writer
         self._finished = False
         self.log = writer.log  # type: ignore[method-assign]  # a call costs no detour
@@ -82,15 +87,27 @@ class Run:
         """The series of `key` so far."""
         return self.store.metrics(self.id, key)
 
+    def tail(self, keys: Sequence[str] | str | None = None, **how: Any) -> Tail:
+        """The run's records as they are logged, for another thread: see `ExperimentStore.tail`."""
+        return self.store.tail(self.id, keys, **how)
+
     def flush(self) -> None:
         """Return when everything logged so far survives a power cut. Raises what prevents it."""
         self._writer.sync()
 
     def finish(
-        self, status: RunStatus = RunStatus.SUCCESS, *, error: Mapping[str, str] | None = None
+        self,
+        status: RunStatus = RunStatus.SUCCESS,
+        *,
+        error: Mapping[str, str] | None = None,
+        compact: bool | None = None,
     ) -> None:
         """Seal all points and give the run its final status; a second call does nothing.
 
+        Then the segments of a run that has 8 or more are put together (`ExperimentStore.compact`);
+        `compact` says to do that always, or never.
+
+        A rank that joined the run ends alone, and what it ended as is noted in its own chain.
         Raises InvalidValue for a status that is not terminal, BackendError when the store fails: the
         points are kept in the spool then, and finishing again tries again.
         """
@@ -99,23 +116,25 @@ class Run:
         if self._finished:
             return
         with self._writer._slow:
-            left = [
-                n for n in orphans(self.store.repository, self.id) if n not in self._writer.names
-            ]
-            self._writer.adopt(left)
-            attempt = str(self._writer.attempt)
-            self._writer.seal(
-                go_on=False, also=lambda state: _ending(state, attempt, status, error)
+            found = orphans(self.store.repository, self.id, self.rank)
+            self._writer.adopt([name for name in found if name not in self._writer.names])
+            ended = self._writer.seal(
+                go_on=False, also=lambda state: self._ending(state, status, error)
             )
         self._finished = True
         self.store._closed_run(self)
+        tidy(self.store.repository, self.id, self.rank, ended.state, compact)
+
+    def _ending(self, state: Any, status: RunStatus, error: Mapping[str, str] | None) -> Any:
+        """The change that ends the run, unless somebody has resumed it behind our back."""
+        if self.rank is not None:
+            return ranks.ending(state, status, error)
+        newest = attempt(state) or 1
+        return ending(status, error) if newest == self._writer.attempt else {}
 
     def _refuse_finished(self) -> None:
         if self._finished:
-            raise InvalidState(
-                f"run {self.id} is finished: store.resume({self.id!r}) opens it again",
-                run_id=self.id,
-            )
+            raise self._writer.finished()
 
     def __enter__(self) -> Self:
         return self
@@ -141,10 +160,6 @@ class Run:
         self.finish(status, error={"type": kind.__name__, "message": str(value)[:2000]})
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} of {self.experiment_id}{', finished' if self._finished else ''}>"
-
-
-def _ending(state: Any, attempt: str, status: RunStatus, error: Any) -> Any:
-    """The change that ends the run, unless somebody has resumed it behind our back."""
-    newest = max(state.get("attempts", {"1": {}}), key=int)
-    return ending(status, error) if newest == attempt else {}
+        rank = "" if self.rank is None else f" rank {self.rank}"
+        finished = ", finished" if self._finished else ""
+        return f"<Run {self.id}{rank} of {self.experiment_id}{finished}>"

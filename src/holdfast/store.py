@@ -10,36 +10,36 @@ import contextlib
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
-from holdfast import ids, provenance
 from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
-from holdfast.keeper import Keeper
-from holdfast.names import check_id, check_key
 from holdfast.ops import artifacts, runs
+from holdfast.ops.compact import Compacted, compact
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
-from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.ops.verify import Finding, verify
+from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
-from holdfast.run import Run
 from holdfast.seed import SeedMethods
 from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.writer import RunWriter
+from holdfast.writing import WritingMethods
 
 if TYPE_CHECKING:
-    from holdfast.catalog import Catalog, Selected
-    from holdfast.series import Series
+    from holdfast.catalog import Catalog
+    from holdfast.ops.tail import Tail
+    from holdfast.sql import SqlRows
 
+Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(SeedMethods):
+class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.
 
@@ -68,112 +68,11 @@ class ExperimentStore(SeedMethods):
         )
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
-        self.keeper = Keeper()
+        WritingMethods.__init__(self)
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
         self._index: Catalog | None = None
-        self._open_runs: dict[str, Run] = {}
         self._writers: dict[str, RunWriter] = {}
-        self._experiments: set[str] = set()
         _stores.add(self)
-
-    # Writing.
-
-    def start_run(
-        self,
-        experiment: str,
-        *,
-        name: str | None = None,
-        config: Any = None,
-        tags: Any = None,
-        note: str | None = None,
-        run_id: str | None = None,
-        capture: bool | set[str] = True,
-    ) -> Run:
-        """Begin a run of `experiment` (its name; it is created when new).
-
-        `capture` says what to keep of what is running: command, git, python, platform, packages;
-        True is all of it. Raises InvalidValue, and InvalidState when `run_id` is taken.
-        """
-        experiment_id = self._ensure_experiment(experiment)
-        run_id = check_id("run id", run_id) if run_id is not None else ids.new_run_id()
-        sections: dict[str, dict[str, Any]] = {
-            "run": {"experiment_id": experiment_id, "name": name, "note": note},
-            "config": checked_config(config),
-            "tags": checked_tags(tags),
-            "source": provenance.capture(capture),
-        }
-        snapshot = runs.begin_run(self.repository, run_id, sections)
-        writer = RunWriter(self.repository, self.keeper, run_id, attempt=1, snapshot=snapshot)
-        return self._opened(Run(self, writer, experiment_id), writer)
-
-    def resume(self, run_id: str, *, step: int | None = None) -> Run:
-        """Go on with a run, in a new attempt that begins at `step` (or at the first one logged).
-
-        Points that earlier attempts logged at or after that step are superseded: they stay in
-        history. Raises RunNotFound, and RunBusy when another process writes the run.
-        """
-        run_id = find_run(self.repository, run_id)
-        if run_id in self._open_runs:
-            raise runs.busy_here(run_id)
-        snapshot, attempt, next_step = runs.resume_run(self.repository, run_id, step)
-        writer = RunWriter(
-            self.repository,
-            self.keeper,
-            run_id,
-            attempt=attempt,
-            from_step=step,
-            next_step=next_step if step is None else step,
-            snapshot=snapshot,
-        )
-        return self._opened(Run(self, writer, snapshot.state["run"]["experiment_id"]), writer)
-
-    def add_artifact_file(
-        self,
-        run_id: str,
-        source: artifacts.Source,
-        key: str,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> ArtifactInfo:
-        """Add an artifact to any run, open or finished; `progress` is told (done, all) as it goes."""
-        run_id = find_run(self.repository, run_id)
-        check_key("artifact", key)
-        about = artifacts.store(self.repository, source, progress)
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
-        return ArtifactInfo.from_state(key, about)
-
-    def add_artifacts(
-        self, run_id: str, sources: Mapping[str, artifacts.Source]
-    ) -> dict[str, ArtifactInfo]:
-        """Add many artifacts by their keys to any run, several at once; all of them or none."""
-        run_id = find_run(self.repository, run_id)
-        for key in sources:
-            check_key("artifact", key)
-        abouts = artifacts.store_many(self.repository, sources)
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
-        return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
-
-    def delete_run(self, run_id: str) -> None:
-        """Put a tombstone on a run: lists leave it out; nothing is removed; `undelete_run` undoes."""
-        runs.mark_deleted(self.repository, find_run(self.repository, run_id), True)
-
-    def undelete_run(self, run_id: str) -> None:
-        """Take the tombstone off."""
-        runs.mark_deleted(self.repository, find_run(self.repository, run_id), False)
-
-    def recover(
-        self,
-        *,
-        salvage: bool = False,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Recovered]:
-        """Seal what crashed processes left behind, and mark their runs as crashed.
-
-        With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
-        intact records are kept; without, its run is reported with the problem and left alone.
-        """
-        return recover(self.repository, salvage=salvage, progress=progress)
 
     # Reading.
 
@@ -195,7 +94,7 @@ class ExperimentStore(SeedMethods):
         a field, with `-` in front for descending. Raises QueryError, which points at the mistake. A
         damaged run never hides the others: it is reported as a warning.
         """
-        found = self._select(where, order_by, limit, deleted)
+        found = self._ask(lambda catalog: catalog.select(where, order_by, limit, deleted))
         return [
             RunSummary.from_state(
                 state, run_id=run_id, generation=generation, experiment_name=name, crashed=crashed
@@ -203,18 +102,68 @@ class ExperimentStore(SeedMethods):
             for run_id, generation, state, name, crashed in found
         ]
 
+    def sql(
+        self,
+        query: str,
+        params: Mapping[str, Any] | Sequence[Any] = (),
+        *,
+        max_rows: int = 1_000_000,
+        timeout_seconds: float = 60.0,
+    ) -> SqlRows:
+        """What one SELECT gives over runs, experiments, config, tags, metrics and artifacts.
+
+        `params` are the values of `?` or `:name` in it. docs/reference/sql.md has the columns. Raises
+        QueryError: for a mistake, for anything but reading, and past `max_rows` or `timeout_seconds`.
+        """
+        from holdfast.catalog_views import Limits
+        from holdfast.sql import SqlRows
+
+        limits = Limits(max_rows, timeout_seconds)
+        return SqlRows(*self._ask(lambda catalog: catalog.sql(query, params, limits)))
+
     def run(self, run_id: str) -> RunSummary:
         """One run, read from its manifest itself. Raises RunNotFound, Corrupt."""
         run_id = find_run(self.repository, run_id)
         return runs.summary(self.repository, run_id)
 
-    def metrics(self, run_id: str, key: str) -> Series:
-        """All points of one metric of a run, in step order. Raises RunNotFound, MetricNotFound."""
-        return runs.series(self.repository, find_run(self.repository, run_id), key)
-
     def metric_keys(self, run_id: str) -> list[str]:
         """Every metric that the run has points of, those not sealed yet included."""
         return runs.points(self.repository, find_run(self.repository, run_id)).keys()
+
+    def tail(
+        self,
+        run_id: str,
+        keys: Sequence[str] | str | None = None,
+        *,
+        follow: bool = True,
+        from_start: bool = False,
+        last: int = 0,
+        unsealed: bool = False,
+        poll_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Tail:
+        """The records of a run as they are logged: an iterator of `TailRecord` that ends with the run.
+
+        `keys` are names or patterns such as `train/*`. It begins with what is logged from now on, or
+        `from_start`, or with the `last` n records, and with all that is not sealed yet if `unsealed`
+        is set; without `follow` it ends where it would wait. It looks every `poll_seconds` (0.1 where
+        the spools are, 2 elsewhere) and ends when nothing came for `timeout_seconds`.
+
+        Raises RunNotFound, InvalidValue, Corrupt, BackendError.
+        """
+        from holdfast.ops.tail import Tail
+
+        return Tail(
+            self.repository,
+            find_run(self.repository, run_id),
+            keys=keys,
+            follow=follow,
+            from_start=from_start,
+            last=last,
+            unsealed=unsealed,
+            poll_seconds=poll_seconds,
+            timeout_seconds=timeout_seconds,
+        )
 
     def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """The artifacts of a run, by key."""
@@ -252,7 +201,7 @@ class ExperimentStore(SeedMethods):
 
         Raises ArtifactNotFound, Corrupt, InvalidValue for a directory.
         """
-        abouts = artifacts.choose(self.repository, find_run(self.repository, run_id), keys)
+        abouts = artifacts.choose(self.repository, run_id, keys)
         return artifacts.read_many(self.repository, abouts)
 
     def get_artifacts(
@@ -265,7 +214,7 @@ class ExperimentStore(SeedMethods):
     ) -> dict[str, Path]:
         """Write many artifacts of a run (all, without `keys`) under the directory `to`, each at its
         key, several at once. Raises what `get_artifact` raises; what was written by then is whole."""
-        abouts = artifacts.choose(self.repository, find_run(self.repository, run_id), keys)
+        abouts = artifacts.choose(self.repository, run_id, keys)
         return artifacts.fetch_many(self.repository, abouts, Path(to), overwrite)
 
     def open_artifact(self, address: str, key: str | None = None) -> BinaryIO:
@@ -281,20 +230,42 @@ class ExperimentStore(SeedMethods):
 
     # Housekeeping.
 
+    def recover(
+        self,
+        *,
+        salvage: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Recovered]:
+        """Seal what crashed processes left behind, and mark their runs as crashed.
+
+        With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
+        intact records are kept; without, its run is reported with the problem and left alone.
+        """
+        return recover(self.repository, salvage=salvage, progress=progress)
+
+    def compact(
+        self,
+        run_id: str | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Compacted]:
+        """Put the small metric segments of a run, or of every run, together into few; the points stay
+        the same. Safe while the run is written and while others compact. Raises Corrupt, BackendError.
+        """
+        name = find_run(self.repository, run_id) if run_id else None
+        return compact(self.repository, name, dry_run=dry_run, progress=progress)
+
     def close(self) -> None:
         """Seal what is open and stop the background thread. Runs that were not finished stay open
         in the store and show as crashed once this process has ended."""
         try:
-            for writer in [
-                *self._writers.values(),
-                *(run._writer for run in self._open_runs.values()),
-            ]:
+            for writer in [*self._writers.values(), *self._open_writers()]:
                 if not writer.closed:
                     writer.seal(go_on=False)
         finally:
             self._writers.clear()
-            self._open_runs.clear()
-            self.keeper.close()
+            self._stop_writing()
             if self._index is not None:
                 self._index.close()
                 self._index = None
@@ -314,29 +285,14 @@ class ExperimentStore(SeedMethods):
     def __repr__(self) -> str:
         return f"<ExperimentStore {self.url}>"
 
-    def _opened(self, run: Run, writer: RunWriter) -> Run:
-        self._open_runs[run.id] = run
-        self.keeper.add(writer)
-        return run
-
-    def _closed_run(self, run: Run) -> None:
-        self._open_runs.pop(run.id, None)
-
-    def _ensure_experiment(self, name: str) -> str:
-        experiment_id = ids.experiment_id_for(name)
-        if experiment_id not in self._experiments:
-            runs.ensure_experiment(self.repository, experiment_id, name)
-            self._experiments.add(experiment_id)
-        return experiment_id
-
-    def _select(self, *question: Any) -> list[Selected]:
+    def _ask(self, question: Callable[[Catalog], Answer]) -> Answer:
         """What the catalog answers; one that had to be emptied is filled and asked again."""
         from holdfast.catalog import CatalogReset
 
         for _ in range(_MOST_RESETS):
             with contextlib.suppress(CatalogReset):
-                return self._catalog().select(*question)
-        return self._catalog().select(*question)
+                return question(self._catalog())
+        return question(self._catalog())
 
     def _catalog(self) -> Catalog:
         """The catalog, brought up to date."""
@@ -344,7 +300,7 @@ class ExperimentStore(SeedMethods):
         from holdfast.ops.refresh import refresh
 
         if self._index is None:
-            self._index = Catalog.open(self.store_id, memory=self._in_memory)
+            self._index = Catalog.open(self.store_id, self.url, memory=self._in_memory)
         for problem in refresh(self.repository, self._index):
             warnings.warn(f"{problem.message} (left out of the list)", stacklevel=4)
         return self._index
@@ -353,7 +309,7 @@ class ExperimentStore(SeedMethods):
         """What is known of the artifact at an address."""
         if key is None:
             return artifacts.by_digest(self.repository, Digest.parse(address))
-        found = artifacts.choose(self.repository, find_run(self.repository, address), [key])
+        found = artifacts.choose(self.repository, address, [key])
         return found[key]
 
 
@@ -365,6 +321,7 @@ def _close_all() -> None:
     """Seal what is open when Python ends; a run that nobody finished is named."""
     for store in list(_stores):
         unfinished = sorted(store._open_runs)
+        ranks_left = sorted(store._joined)
         try:
             store.close()
         except HoldfastError as error:
@@ -372,5 +329,10 @@ def _close_all() -> None:
         for run_id in unfinished:
             warnings.warn(
                 f"run {run_id} was never finished: use `with store.start_run(...) as run:`",
+                stacklevel=1,
+            )
+        for run_id, rank in ranks_left:
+            warnings.warn(
+                f"rank {rank} of run {run_id} was never finished: use `with store.join_run(...)`",
                 stacklevel=1,
             )

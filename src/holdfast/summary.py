@@ -93,6 +93,7 @@ class RunSummary:
     attempts: int
     generation: int
     deleted: bool
+    ranks: tuple[int, ...] = ()  # who joined it, as in distributed training; () if nobody did
 
     @property
     def state(self) -> str:
@@ -131,7 +132,7 @@ class RunSummary:
         experiment_name: str | None,
         crashed: bool,
     ) -> RunSummary:
-        """From a manifest's state."""
+        """From a manifest's state, as `stats.with_ranks` gives it."""
         run = state.get("run", {})
         error = run.get("error")
         return cls(
@@ -154,6 +155,7 @@ class RunSummary:
             attempts=len(state.get("attempts", {})) or 1,
             generation=generation,
             deleted="deleted_at" in run,
+            ranks=tuple(sorted(map(int, state.get("ranks", {})))),
         )
 
 

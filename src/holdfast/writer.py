@@ -6,16 +6,18 @@ one write. Nothing else happens on the caller's thread.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from holdfast import process
-from holdfast.backend.base import Appender
-from holdfast.chain import Snapshot
+from holdfast.backend.base import NEVER, Appender
+from holdfast.chain import Chain, Snapshot
 from holdfast.errors import HoldfastError, InvalidState, InvalidValue, StorageFull
 from holdfast.format import layout, spool
 from holdfast.format.manifest import State
@@ -26,6 +28,11 @@ from holdfast.repository import Repository
 from holdfast.values import checked, checked_step, is_plain
 
 SPOOL_BYTES = 8 << 20  # a spool is sealed when it has grown to about this size
+AHEAD_BYTES = (
+    64 << 10,
+    4 << 20,
+)  # least and most room that the keeper makes ahead of what is logged
+_CARRIED = 64  # schemas that a spool's successor has from the start
 _MARK = spool.MARK
 _crc32, _now = zlib.crc32, time.time_ns
 _plain: set[type] = {float, int}  # types whose values pack as they are; grows as others are met
@@ -42,7 +49,9 @@ class RunWriter:
     """The open end of a run in this process. Thread-safe; survives a fork by starting afresh.
 
     `attempt` counts resumptions (0: points that no resumption supersedes); `from_step` is the step
-    the attempt began at, None to take the first one that is logged.
+    the attempt began at, None to take the first one that is logged. `rank` is the number of a writer
+    that joined the run; its snapshots are of its own chain, those of the main one (None) of the
+    manifest.
     """
 
     def __init__(
@@ -55,17 +64,19 @@ class RunWriter:
         from_step: int | None = None,
         next_step: int = 0,
         snapshot: Snapshot | None = None,
+        rank: int | None = None,
     ) -> None:
         self.repository = repository
         self.keeper = keeper
         self.run_id = run_id
+        self.rank = rank
         self.attempt = attempt
         self.from_step = from_step
         self.snapshot = snapshot
         self.failure: HoldfastError | None = None
         self.closed = False
         self._next = next_step
-        self._lock = threading.Lock()  # held by log: never while anything slow happens
+        self._lock = threading.RLock()  # held by log: never while anything slow happens
         self._slow = threading.RLock()  # held by sync, seal and close
         self._begin(new_writer_id())
         # What sealing needs is imported now, not in the middle of somebody's training step.
@@ -73,7 +84,8 @@ class RunWriter:
 
     def _begin(self, writer_id: str) -> None:
         self.writer_id = writer_id
-        self._sequence = 0
+        self._sequences = itertools.count()
+        self._has_logged = False
         self._unsealed: list[str] = []
         self._forget()
 
@@ -82,8 +94,9 @@ class RunWriter:
         self._write: Callable[[bytes], int] = _no_spool
         self._schemas: dict[tuple[str, ...], Schema] = {}
         self._crc = 0
-        self._room = SPOOL_BYTES
-        self._synced_room = SPOOL_BYTES
+        self._written = 0  # bytes of records in the spool
+        self._synced = 0  # how many of them survive a power cut
+        self._call_at = NEVER  # when so many are written, the keeper is called
 
     def log(
         self, metrics: Mapping[str, Any], step: Any = None, timestamp: int | None = None
@@ -119,6 +132,15 @@ class RunWriter:
             self._crc = _crc32(mark, crc)
             self._next = step + 1
 
+    def log_aside(self, metrics: Mapping[str, Any]) -> None:
+        """Log at the last step; which step the next `log` gets stays as it is.
+
+        Before the first `log` of this writer, and after it is closed, nothing is written.
+        """
+        with self._lock:
+            if metrics and self._has_logged and self._next and not self.closed:
+                self.log(metrics, self._next - 1)
+
     def _append(self, record: bytes) -> None:
         """Write a whole record or nothing."""
         try:
@@ -129,8 +151,9 @@ class RunWriter:
             if self._appender is not None:
                 self._appender.cut(written)
             raise self._full(None)
-        self._room -= written
-        if self._room <= 0:
+        self._written += written
+        if self._written >= self._call_at:
+            self._call_at = NEVER  # once is enough
             self.keeper.hurry()
 
     def _full(self, error: OSError | None) -> HoldfastError:
@@ -162,56 +185,72 @@ class RunWriter:
     def _open(self, first_step: int) -> None:
         """Begin a new spool; the caller holds the lock."""
         if self.closed:
-            raise InvalidState(
-                f"run {self.run_id} is finished: store.resume({self.run_id!r}) opens it again",
-                run_id=self.run_id,
-            )
-        if self.attempt > 1 and self.from_step is None:
+            raise self.finished()
+        if self.attempt > 1 and self.from_step is None and self.rank is None:
             self.from_step = first_step
-        name = layout.spool(self.run_id, self.writer_id, self._sequence)
+        self._use(*self._create())
+        self._has_logged = True
+        self.keeper.add(self)
+
+    def _create(self) -> tuple[str, Appender, int]:
+        """A new spool: its name, its open end, and the crc32 of its header."""
+        sequence = next(self._sequences)
+        name = layout.spool(self.run_id, self.writer_id, sequence)
+        rank = {} if self.rank is None else {"rank": self.rank}
         header = spool.encode_header(
             {
+                **rank,
                 "run_id": self.run_id,
                 "writer": self.writer_id,
-                "sequence": self._sequence,
+                "sequence": sequence,
                 "attempt": self.attempt,
                 "from_step": self.from_step,
                 "opened_at": time.time_ns(),
                 "identity": process.identity(),
             }
         )
-        appender = self.repository.spools.append(name, header)
+        crc = spool.after_mark(zlib.crc32(header[: -spool.MARK_BYTES]))
+        return name, self.repository.spools.append(name, header), crc
+
+    def _use(self, name: str, appender: Appender, crc: int) -> None:
+        """Log to this spool from now on; the caller holds the lock."""
         self._forget()
-        self._appender, self._write = appender, appender.write
-        self._crc = spool.after_mark(zlib.crc32(header[: -spool.MARK_BYTES]))
-        self._sequence += 1
+        self._appender, self._write, self._crc = appender, appender.write, crc
         self._unsealed.append(name)
-        self.keeper.add(self)
+        self._call_at = min(SPOOL_BYTES, appender.prepare(0) // 2)
 
     # What the keeper does, on its thread.
 
-    def tend(self) -> None:
-        """Make what was logged durable; seal the spool if it is full."""
+    def tend(self, *, sync: bool) -> None:
+        """Seal the spool if it is full, make room ahead of what is logged, and `sync` if asked."""
         try:
-            if self._room <= 0:
+            if self._written >= SPOOL_BYTES:
                 self.seal(go_on=True)
-            else:
+            self._prepare()
+            if sync:
                 self.sync()
             self.failure = None
         except HoldfastError as error:
             self.failure = error
             raise
 
+    def _prepare(self) -> None:
+        with self._slow:
+            if self._appender is not None:
+                least, most = AHEAD_BYTES
+                room = self._appender.prepare(min(max(self._written, least), most))
+                self._call_at = min(SPOOL_BYTES, self._written + room // 2)
+
     def beat(self) -> None:
         """Renew the heartbeat."""
         if self.snapshot is not None and self.snapshot.number >= 0:
-            self.repository.manifest(self.run_id).beat(self.snapshot.number)
+            self._chain.beat(self.snapshot.number)
 
     def sync(self) -> None:
         """Return when every record logged before the call survives a power cut."""
         with self._slow:
-            room, appender = self._room, self._appender
-            if appender is None or room == self._synced_room:
+            written, appender = self._written, self._appender
+            if appender is None or written == self._synced:
                 return
             try:
                 appender.sync()
@@ -220,22 +259,50 @@ class RunWriter:
                 # file again, but write its points anew, as a segment.
                 self.seal(go_on=True)
                 return
-            self._synced_room = room
+            self._synced = written
 
     def seal(self, *, go_on: bool, also: Callable[[State], State] = NO_CHANGE) -> Snapshot:
         """Publish all that was logged, with the change that `also` decides on."""
         with self._slow:
+            next_spool = self._successor() if go_on else None
             with self._lock:
                 appender, names = self._appender, list(self._unsealed)
-                self._forget()
+                self._hand_over(next_spool)
                 self.closed = self.closed or not go_on
             if appender is not None:
                 appender.close()
-            self.snapshot = seal(self.repository, self.run_id, names, base=self.snapshot, also=also)
+            self.snapshot = seal(
+                self.repository,
+                self.run_id,
+                names,
+                base=self.snapshot,
+                also=also,
+                rank=self.rank,
+                full=not go_on,
+            )
             self._unsealed = [name for name in self._unsealed if name not in names]
             if not go_on:
                 self.keeper.remove(self)
             return self.snapshot
+
+    def _successor(self) -> tuple[str, Appender, int] | None:
+        """The spool after this one, made here so that no call of `log` waits for it."""
+        if self._appender is None:
+            return None
+        with suppress(HoldfastError):  # then `log` tries, and says what is wrong
+            made = self._create()
+            made[1].prepare(SPOOL_BYTES)  # as much as the one before it took
+            return made
+        return None
+
+    def _hand_over(self, next_spool: tuple[str, Appender, int] | None) -> None:
+        known = list(self._schemas)
+        self._forget()
+        if next_spool is not None:
+            self._use(*next_spool)
+            with suppress(HoldfastError):
+                for keys in known[:_CARRIED]:
+                    self._describe(keys)
 
     @property
     def names(self) -> list[str]:
@@ -250,11 +317,33 @@ class RunWriter:
         """Publish a change of the manifest that has nothing to do with points."""
         with self._slow:
             chain = self.repository.manifest(self.run_id)
-            self.snapshot = chain.commit(self.snapshot or chain.load(), lambda state: change)
-            return self.snapshot
+            known = self.snapshot if self.rank is None else None
+            after = chain.commit(known or chain.load(), lambda state: change)
+            if self.rank is None:
+                self.snapshot = after
+            return after
+
+    @property
+    def _chain(self) -> Chain:
+        return Chain(self.repository.backend, layout.chain(self.run_id, self.rank))
+
+    def finished(self) -> InvalidState:
+        """The error for writing on after the end."""
+        again = f"store.resume({self.run_id!r})"
+        if self.rank is not None:
+            again = f"store.join_run({self.run_id!r}, rank={self.rank})"
+        return InvalidState(
+            f"{self.name} is finished: {again} opens it again", run_id=self.run_id, rank=self.rank
+        )
+
+    @property
+    def name(self) -> str:
+        """For people: `run X`, or `rank 3 of run X`."""
+        of = "" if self.rank is None else f"rank {self.rank} of "
+        return f"{of}run {self.run_id}"
 
     def after_fork(self) -> None:
         """In a child process: the parent goes on with its spool, we begin one of our own."""
-        self._lock, self._slow = threading.Lock(), threading.RLock()
+        self._lock, self._slow = threading.RLock(), threading.RLock()
         self.snapshot = None
         self._begin(new_writer_id())

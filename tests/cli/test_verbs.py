@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import holdfast
@@ -215,6 +216,54 @@ def test_rm_can_be_undone(capsys: Out, run_id: str) -> None:
     assert len(ok_json(capsys, "runs", "exp")) == 1
     assert call(capsys, "rm", run_id, "nothing-such")[0] == 3
     assert len(ok_json(capsys, "runs", "exp")) == 1, "all of them or none"
+
+
+def test_metrics_are_selected_and_thinned_out(capsys: Out, run_id: str) -> None:
+    def steps(*words: str) -> list[int]:
+        found: list[int] = ok_json(capsys, "metrics", run_id, "acc", *words)["acc"]["steps"]
+        return found
+
+    assert steps("--steps", "3:6") == [3, 4, 5]
+    assert steps("--steps", "28:") == [28, 29, 30]
+    assert steps("--steps", ":2") == [0, 1]
+    assert steps("--last", "2") == [29, 30]
+    assert len(steps("--max-points", "8")) <= 8
+    assert steps("--rank", "0", "--reduce", "mean") == list(range(31))
+    assert set(ok_json(capsys, "metrics", run_id, "train/*")) == {"train/loss"}
+    code, _, err = call(capsys, "metrics", run_id, "--steps", "5")
+    assert (code, "'5' is not such as 100:200" in err) == (2, True)
+
+
+def test_runs_are_compared(capsys: Out, run_id: str) -> None:
+    with holdfast.open("holdfast") as store:
+        other = store.runs("experiment == 'other'")[0].run_id
+    words = ("metrics", run_id, "acc", "--compare", other)
+    assert "earlier rows" in ok(capsys, *words)
+    lines = ok(capsys, *words, "--csv").splitlines()
+    assert lines[0] == f"step,{run_id},{other}"
+    assert lines[1:3] == ["0,0.0,5.0", "1,1.0,"]
+    found = ok_json(capsys, *words, "--on", "relative")
+    assert found["on"] == "relative"
+    assert len(found["x"]) == 32
+    assert [value for value in found["columns"][other] if value is not None] == [5.0]
+    assert f"▲ {other}" in ok(capsys, *words, "--plot")
+    assert "seconds since 1970" in ok(capsys, *words, "--plot", "--on", "time")
+    every = ok(capsys, "metrics", run_id, "--compare", other, "--csv").splitlines()[0]
+    assert every == f"step,{run_id}:acc,{run_id}:train/loss,{other}:acc"
+
+
+def test_export_writes_parquet(capsys: Out, run_id: str, tmp_path: Path) -> None:
+    names = ["runs", "config", "tags", "metrics", "artifacts"]
+    paths = [str(Path("out") / f"{name}.parquet") for name in names]
+    assert ok(capsys, "export", "--parquet", "out", "--where", "config.lr < 0.2").split() == paths
+    assert duckdb.sql("select distinct run_id from 'out/metrics.parquet'").fetchall() == [(run_id,)]
+    code, _, err = call(capsys, "export", "--parquet", "out")
+    assert (code, "is there already" in err) == (6, True)
+    assert [Path(name).name for name in ok_json(capsys, "export", "--parquet", "all")] == [
+        f"{name}.parquet" for name in names
+    ]
+    for words in (("--where", "name == 'x'"), ("--parquet", "new", "-o", "file")):
+        assert call(capsys, "export", *words)[0] == 2
 
 
 def test_export_is_the_seed_schema(capsys: Out, run_id: str, tmp_path: Path) -> None:
@@ -450,3 +499,49 @@ def test_storing_and_reading_say_how_far_they_are(tmp_path: Path) -> None:
         store.add_artifact_file(run.id, tmp_path / "big", "big", lambda *at: told.append(at))
         store.get_artifact(run.id, "big", to=tmp_path / "out", progress=lambda *at: told.append(at))
     assert told == [(n << 20, 3 << 20) for n in (1, 2, 3)] * 2
+
+
+def test_sql_as_table_json_and_csv(capsys: Out, run_id: str) -> None:
+    query = "SELECT experiment, value AS lr FROM runs JOIN config USING (run_id) WHERE key = 'lr'"
+    lines = ok(capsys, "sql", f"{query} ORDER BY lr").splitlines()
+    assert lines[0].split() == ["experiment", "lr"]
+    assert lines[2].split() == ["exp", "0.1"]
+    found = ok_json(capsys, "sql", f"{query} ORDER BY lr")
+    assert found == [{"experiment": "exp", "lr": 0.1}, {"experiment": "other", "lr": 0.5}]
+    text = ok(capsys, "sql", "SELECT 'a,b' AS one, x'00ff', NULL, 1e999", "--csv")
+    assert text == "one,x'00ff',NULL,1e999\n\"a,b\",00ff,,inf\n"
+    assert ok_json(capsys, "sql", "SELECT x'00ff' AS raw, 1e999 AS far") == [
+        {"raw": "00ff", "far": "Infinity"}
+    ]
+    assert ok(capsys, "sql", "SELECT 1 WHERE 0") == "no rows\n"
+
+
+def test_a_mistake_in_sql_is_a_sentence_and_code_2(capsys: Out, run_id: str) -> None:
+    for query, message in [
+        ("DROP TABLE run", "only SELECT is allowed"),
+        ("SELECT * FROM rusn", "no such table: rusn"),
+    ]:
+        code, out, err = call(capsys, "sql", query)
+        assert (code, out) == (2, "")
+        assert message in err
+    code, _, err = call(capsys, "sql", "SELECT * FROM config", "--max-rows", "1")
+    assert code == 2
+    assert "more than 1 rows" in err
+
+
+def test_compact_puts_segments_together(capsys: Out, run_id: str) -> None:
+    assert ok(capsys, "compact") == "nothing to compact\n"
+    with holdfast.open("holdfast") as store, store.resume(run_id) as run:
+        for step in range(31, 34):
+            run.log({"acc": 1.0}, step=step)
+            run._writer.seal(go_on=True)
+    before = ok(capsys, "metrics", run_id, "--csv")
+    planned = ok(capsys, "compact", run_id, "--dry-run")
+    assert "4 → 2" in planned and "nothing was changed" in planned
+    (found,) = json.loads(ok(capsys, "compact", "--json"))
+    assert (found["run_id"], found["segments_before"], found["segments_after"]) == (run_id, 4, 2)
+    assert found["bytes_before"] > 0 and found["bytes_after"] > 0
+    assert ok(capsys, "compact", run_id) == "nothing to compact\n"
+    assert ok(capsys, "metrics", run_id, "--csv") == before
+    code, out, err = call(capsys, "compact", "nothing-like-it")
+    assert (code, out) == (3, "") and "nothing-like-it" in err

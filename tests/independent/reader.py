@@ -66,13 +66,13 @@ def check8(data: bytes) -> bytes:
     return bytes(blake3.blake3(data).digest()[:8])
 
 
-def header(data: bytes, kind: str) -> None:
+def header(data: bytes, kind: str, newest: int = 1) -> None:
     need(data[:10] == b"\xc7\x08HHF" + kind.encode() + b"\r\n\x1a\n", f"not of kind {kind}")
-    need(data[10:11] == b"\x01", "a version that is not known")
+    need(len(data) > 10 and 1 <= data[10] <= newest, "a version that is not known")
 
 
-def envelope(data: bytes, kind: str) -> Any:
-    header(data, kind)
+def envelope(data: bytes, kind: str, newest: int = 1) -> Any:
+    header(data, kind, newest)
     need(len(data) >= 21 and data[-10:-8] == b"\xc4\x08", "no checksum at the end")
     need(data[-8:] == check8(data[:-10]), "another checksum")
     return unpack(data[11:-10])
@@ -100,13 +100,15 @@ State = dict[str, dict[str, Any]]
 
 
 def entry(data: bytes) -> dict[str, Any]:
-    body = envelope(data, "C")
+    body = envelope(data, "C", 2)
     need(isinstance(body, dict), "no map")
     number, prev, nonce = body.get("n"), body.get("prev"), body.get("nonce")
     need(type(number) is int and number >= 0, "n")
     need(prev is None if number == 0 else isinstance(prev, bytes) and len(prev) == 32, "prev")
     need(isinstance(nonce, bytes) and len(nonce) == 16, "nonce")
-    need(body.get("full") is (number % 16 == 0), "full")
+    full = body.get("full")
+    need(type(full) is bool and full >= (number % 16 == 0), "full")
+    need(data[10] > 1 or full == (number % 16 == 0), "full, in version 1")
     state = body.get("body")
     need(isinstance(state, dict) and all(isinstance(v, dict) for v in state.values()), "body")
     return body
@@ -128,16 +130,22 @@ def chain(folder: Path) -> State | None:
     if not names:
         return None
     need([int(name) for name in names] == list(range(len(names))), f"{folder}: an entry is missing")
-    newest = len(names) - 1
-    state: State = {}
-    before: bytes | None = None
-    for number in range(newest - newest % 16, newest + 1):
+    number = len(names) - 1
+    wanted: bytes | None = None
+    changes: list[State] = []
+    while True:
         data = (folder / names[number]).read_bytes()
         body = entry(data)
         need(body["n"] == number, f"{folder}: another number")
-        need(before is None or body["prev"] == before, f"{folder}: a broken link")
-        state = body["body"] if body["full"] else apply(state, body["body"])
-        before = hashlib.sha256(data).digest()
+        need(wanted in (None, hashlib.sha256(data).digest()), f"{folder}: a broken link")
+        if body["full"]:
+            break
+        changes.append(body["body"])
+        wanted = body["prev"]
+        number -= 1
+    state: State = body["body"]
+    for change in reversed(changes):
+        state = apply(state, change)
     return state
 
 
@@ -259,6 +267,10 @@ def segment(data: bytes) -> dict[str, Any]:
             check_blocks(blocks, rows, offset)
     for axis, blocks in index["columns"].values():
         check_blocks(blocks, index["axes"][axis][0], offset)
+    for key, (count, *lists) in index.get("overviews", {}).items():
+        need(key in index["columns"], "an overview without its metric")
+        for blocks in lists:
+            check_blocks(blocks, count, offset)
     return index
 
 
@@ -275,7 +287,17 @@ def segment_rows(data: bytes, key: str) -> list[tuple[int, int, float]]:
     if key not in index["columns"]:
         return []
     axis, values = index["columns"][key]
-    _, steps, times = index["axes"][axis]
+    return rows_of(data, *index["axes"][axis][1:], values)
+
+
+def overview_rows(data: bytes, key: str) -> list[tuple[int, int, float]]:
+    """(step, time, value) of the points in the overview of a metric."""
+    return rows_of(data, *segment(data)["overviews"][key][1:])
+
+
+def rows_of(
+    data: bytes, steps: list[Any], times: list[Any], values: list[Any]
+) -> list[tuple[int, int, float]]:
     columns = [
         read_column(data, steps, "<u8"),
         read_column(data, times, "<i8"),
@@ -375,6 +397,7 @@ class Run:
         self.folder = store / "runs" / run_id
         self.spools = dict(self._spools())
         self.state: State = chain(self.folder / "manifest") or {}
+        self.ranks = dict(self._ranks())
         self.segments = dict(self._segments())
 
     def _spools(self) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
@@ -382,23 +405,43 @@ class Run:
             writer, sequence = path.stem.split("-")
             about, rows = spool(path.read_bytes())
             need((about["writer"], about["sequence"]) == (writer, int(sequence)), "a moved spool")
-            place = (about["attempt"], about["opened_at"], writer, int(sequence))
+            rank = about.get("rank")
+            need(rank is None or (type(rank) is int and rank >= 0), "rank")
+            place = (
+                -1 if rank is None else rank,
+                about["attempt"],
+                about["opened_at"],
+                writer,
+                int(sequence),
+            )
             yield (*place, about.get("from_step")), rows
 
     def _segments(self) -> Iterator[tuple[tuple[Any, ...], bytes]]:
-        for name, about in self.state.get("segments", {}).items():
+        for rank, name, about in self._named():
             data = (self.folder / "segments" / f"{name}.seg").read_bytes()
             need(hashlib.sha256(data).hexdigest() == name, f"{name}.seg")
-            yield (about["attempt"], about["opened_at"], about["writer"], about["sequence"]), data
+            names = ("attempt", "opened_at", "writer", "sequence")
+            yield (rank, *(about[field] for field in names)), data
+
+    def _ranks(self) -> Iterator[tuple[int, State]]:
+        for path in (self.folder / "ranks").glob("*"):
+            if re.fullmatch("0|[1-9][0-9]*", path.name):
+                yield int(path.name), chain(path) or {}
+
+    def _named(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """(rank, name, what is said of it) of every segment; -1 stands for the main writer."""
+        for rank, state in [(-1, self.state), *self.ranks.items()]:
+            for name, about in state.get("segments", {}).items():
+                yield rank, name, about
 
     def _is_sealed(self, writer: str, sequence: int) -> bool:
         return any(
             about["writer"] == writer and about["sequence"] <= sequence <= about["last_sequence"]
-            for about in self.state.get("segments", {}).values()
+            for _, _, about in self._named()
         )
 
     def _live(self) -> dict[tuple[Any, ...], list[Row]]:
-        return {k: rows for k, rows in self.spools.items() if not self._is_sealed(k[2], k[3])}
+        return {k: rows for k, rows in self.spools.items() if not self._is_sealed(k[3], k[4])}
 
     def keys(self) -> list[str]:
         sealed = [key for data in self.segments.values() for key in segment(data)["columns"]]
@@ -411,13 +454,13 @@ class Run:
         for place, data in self.segments.items():
             parts.append((place, segment_rows(data, key)))
         for place, rows in self._live().items():
-            if starts.get(place[0]) is None:
-                starts[place[0]] = place[4]
+            if starts.get(place[1]) is None:
+                starts[place[1]] = place[5]
             have = [(s, t, float(v[keys.index(key)])) for s, t, keys, v in rows if key in keys]
-            parts.append((place[:4], have))
+            parts.append((place[:5], have))
         points: list[Point] = []
         for place, have in sorted(parts, key=lambda part: part[0]):
-            later = [f for a, f in starts.items() if a > place[0] > 0 and f is not None]
+            later = [f for a, f in starts.items() if a > place[1] > 0 and f is not None]
             points += [point for point in have if not later or point[0] < min(later)]
         return sorted(points, key=lambda point: point[0])
 
@@ -452,11 +495,11 @@ def read_run(store: Path, run_id: str) -> dict[str, Any]:
         for key, about in run.state.get("artifacts", {}).items()
         if about["kind"] != "record"
     }
-    return {"state": run.state, "series": series, "artifacts": artifacts}
+    return {"state": run.state, "ranks": run.ranks, "series": series, "artifacts": artifacts}
 
 
 def read_store(store: Path) -> dict[str, Any]:
-    """Everything: `{store_id, experiments: {id: ...}, runs: {id: {state, series, artifacts}}}`."""
+    """Everything: `{store_id, experiments: {id: ...}, runs: {id: {state, ranks, series, artifacts}}}`."""
     about = store_json((store / "store.json").read_bytes())
     experiments = {p.name: chain(p) for p in sorted((store / "experiments").glob("*"))}
     runs = {p.name: read_run(store, p.name) for p in sorted((store / "runs").glob("*"))}

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 CHUNK_BYTES = 1 << 20  # the piece in which whole files are streamed
+NEVER = 1 << 62  # the room, in bytes, of a spool that needs none made; more than ever comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,11 @@ class Appender(Protocol):
     """An open spool."""
 
     def write(self, data: bytes) -> int:
-        """Append; returns how many bytes were taken. The hot path: one system call, no buffer."""
+        """Append; returns how many bytes were taken. The hot path; whoever reads sees them at once."""
+
+    def prepare(self, ahead_bytes: int) -> int:
+        """Make room for so many bytes ahead of need, in the background; returns how many there is
+        room for. A hint: `write` makes room too, and says when there is none."""
 
     def sync(self) -> None:
         """Return when all that was written survives a power cut."""
@@ -113,6 +118,16 @@ class Backend(Protocol):
 
     def folders(self, prefix: str) -> list[str]:
         """The names directly under `prefix` that have names below them, sorted."""
+
+    def names(self, prefix: str) -> list[str]:
+        """The last parts of the names directly under `prefix`, in no order: the cheapest listing.
+
+        Names that have names below them may be among them.
+        """
+
+    def token(self, prefix: str) -> str | None:
+        """A text that, when it is the same as before, proves that nothing directly under `prefix` was
+        created, replaced or deleted since; None where that cannot be known."""
 
     def delete(self, name: str) -> None:
         """Remove; a name that is not there is no error."""

@@ -7,27 +7,19 @@ fails if it is taken), fsync of the directory. See docs/decisions/0003-local-bac
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
-from holdfast.backend.base import CHUNK_BYTES, Capabilities, Stat
-from holdfast.errors import (
-    AccessDenied,
-    BackendError,
-    HoldfastError,
-    NameExists,
-    NameNotFound,
-    StorageFull,
-)
+from holdfast.backend.base import CHUNK_BYTES, Appender, Capabilities, Stat
+from holdfast.backend.disk import sync_directories, told
+from holdfast.backend.spoolfile import open_spool
+from holdfast.backend.token import directory_token
+from holdfast.errors import NameExists
 
 _TEMPORARY = ".tmp-"
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class LocalBackend:
@@ -38,17 +30,18 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self.url = self.root
-        self._known: set[str] = set()
+        self._made: set[str] = set()  # directories that are there
+        self._durable: set[str] = set()  # those of them that survive a power cut
 
     def get(self, name: str) -> bytes:
-        with _mapped(name), open(self._path(name), "rb", buffering=0) as file:
+        with told(name), open(self._path(name), "rb", buffering=0) as file:
             return file.read()
 
     def get_many(self, names: Sequence[str]) -> list[bytes]:
         return [self.get(name) for name in names]
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
-        with _mapped(name):
+        with told(name):
             fd = os.open(self._path(name), os.O_RDONLY)
             try:
                 return _pread(fd, length, offset)
@@ -56,12 +49,12 @@ class LocalBackend:
                 os.close(fd)
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        with _mapped(name), open(self._path(name), "rb", buffering=0) as file:
+        with told(name), open(self._path(name), "rb", buffering=0) as file:
             while piece := file.read(CHUNK_BYTES):
                 yield piece
 
     def stat(self, name: str) -> Stat:
-        with _mapped(name):
+        with told(name):
             found = os.stat(self._path(name))
         return Stat(name, found.st_size, found.st_mtime_ns)
 
@@ -91,26 +84,34 @@ class LocalBackend:
         yield from self._walk(top, prefix if prefix.endswith("/") or not prefix else prefix + "/")
 
     def folders(self, prefix: str) -> list[str]:
-        with _mapped(prefix):
+        with told(prefix):
             try:
                 with os.scandir(self._path(prefix.rstrip("/"))) as found:
                     return sorted(item.name for item in found if item.is_dir(follow_symlinks=False))
             except FileNotFoundError:
                 return []
 
+    def names(self, prefix: str) -> list[str]:
+        with told(prefix):
+            try:
+                found = os.listdir(self._path(prefix.rstrip("/")))
+            except FileNotFoundError:
+                return []
+        return [name for name in found if not name.startswith(_TEMPORARY)]
+
+    def token(self, prefix: str) -> str | None:
+        return directory_token(self._path(prefix.rstrip("/")))
+
     def delete(self, name: str) -> None:
-        with _mapped(name), suppress(FileNotFoundError):
+        with told(name), suppress(FileNotFoundError):
             os.unlink(self._path(name))
 
-    def append(self, name: str, header: bytes) -> LocalAppender:
+    def append(self, name: str, header: bytes) -> Appender:
         """The header appears with the name, in one step, and is durable with the first `sync`."""
-        path = self._path(name)
-        staged = self._stage(os.path.dirname(path))
+        staged = self._stage(os.path.dirname(self._path(name)))
         try:
             staged.write(header)
-            if not staged.link(path):
-                raise NameExists(f"{name} is taken already", name=name)
-            return LocalAppender(name, path, staged.take())
+            return staged.open(name)
         finally:
             staged.abort()
 
@@ -122,21 +123,40 @@ class LocalBackend:
         return LocalStaged(self, directory)
 
     def ensure(self, directory: str) -> None:
-        """Make `directory` and its parents, each durable in the one above it."""
-        if directory in self._known:
+        """Make `directory` and its parents; they survive a power cut with the first `sync_names`."""
+        if directory in self._made:
             return
-        with _mapped(directory):
+        with told(directory):
             if not os.path.isdir(directory):
-                parent = os.path.dirname(directory)
-                if parent != directory:
-                    self.ensure(parent)
+                self.ensure(os.path.dirname(directory))
                 with suppress(FileExistsError):
                     os.mkdir(directory)
-                sync_directory(parent)
-        self._known.add(directory)
+            elif len(directory) <= len(self.root):
+                self._durable.add(directory)  # it was there before the store
+        self._made.add(directory)
+
+    def sync_names(self, directory: str) -> None:
+        """Make the names in `directory`, and those of the directories above it, survive a power cut.
+
+        One that another process made is synced by us once: that process may not have come to it yet.
+        """
+        wanted = [directory]
+        while self._is_new(wanted[-1]):
+            wanted.append(os.path.dirname(wanted[-1]))
+        sync_directories(wanted)
+        self._durable.update(wanted[:-1])
+
+    def _is_new(self, directory: str) -> bool:
+        inside = len(directory) > len(self.root)
+        return directory not in self._durable and (inside or directory in self._made)
+
+    def forget(self) -> None:
+        """Directories went away behind our back: nothing is known of any."""
+        self._made.clear()
+        self._durable.clear()
 
     def _walk(self, directory: str, prefix: str) -> Iterator[Stat]:
-        with _mapped(prefix):
+        with told(prefix):
             try:
                 with os.scandir(directory) as found:
                     items = sorted(found, key=lambda item: item.name)
@@ -157,109 +177,79 @@ class LocalStaged:
     def __init__(self, backend: LocalBackend, directory: str) -> None:
         self._backend = backend
         self._temporary = os.path.join(directory, _TEMPORARY + secrets.token_hex(8))
-        with _mapped(self._temporary):
+        self._has_name = False
+        with told(self._temporary):
             self._fd = self._open(directory)
 
     def _open(self, directory: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND
         try:
             return os.open(self._temporary, flags, 0o666)
         except FileNotFoundError:  # the directory went away behind our back
-            self._backend._known.clear()
+            self._backend.forget()
             self._backend.ensure(directory)
             return os.open(self._temporary, flags, 0o666)
 
     def write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
-        with _mapped(self._temporary):
+        with told(self._temporary):
             while view:
                 view = view[os.write(self._fd, view) :]
 
     def commit(self, name: str) -> bool:
         path = self._backend._path(name)
         self._backend.ensure(os.path.dirname(path))
-        with _mapped(name):
+        with told(name):
             os.fsync(self._fd)
-            if not self.link(path):
+            if not self._link(path):
                 return False
-            sync_directory(os.path.dirname(path))
+            self._backend.sync_names(os.path.dirname(path))
         return True
 
-    def link(self, path: str) -> bool:
+    def _link(self, path: str) -> bool:
         """Give the bytes their name, without waiting for the disk; False if it is taken."""
-        with _mapped(path):
+        with told(path):
             try:
                 os.link(self._temporary, path)
             except FileExistsError:
                 return False
             os.unlink(self._temporary)  # before the directory's fsync, which then covers both
+            self._has_name = True
         return True
 
-    def take(self) -> int:
-        """The descriptor, which is the caller's from now on."""
-        fd, self._fd = self._fd, -1
-        return fd
+    def open(self, name: str) -> Appender:
+        """Publish under `name`, without waiting for the disk, and go on writing. Raises NameExists."""
+        path = self._backend._path(name)
+        with told(name):
+            size = os.lseek(self._fd, 0, os.SEEK_END)
+            named = partial(self._backend.sync_names, os.path.dirname(path))
+            appender = open_spool(name, path, self._fd, size, named)
+            if not self._link(path):
+                raise NameExists(f"{name} is taken already", name=name)
+        self._fd = -1
+        return appender
 
     def replace(self, name: str) -> None:
         path = self._backend._path(name)
-        with _mapped(name):
+        with told(name):
             os.fsync(self._fd)
         self.rename(path)
-        with _mapped(name):
-            sync_directory(os.path.dirname(path))
+        with told(name):
+            self._backend.sync_names(os.path.dirname(path))
 
     def rename(self, path: str) -> None:
         """`replace` without waiting for the disk."""
-        with _mapped(path):
+        with told(path):
             os.replace(self._temporary, path)
+            self._has_name = True
 
     def abort(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            with suppress(OSError):
-                os.unlink(self._temporary)
-
-
-class LocalAppender:
-    """An open spool; `write` is `os.write` on its descriptor and nothing else."""
-
-    def __init__(self, name: str, path: str, fd: int) -> None:
-        self.name = name
-        self._path = path
-        self._fd = fd
-        self._named = False  # does its name survive a power cut?
-        self.write: Callable[[bytes], int] = partial(os.write, fd)
-
-    def sync(self) -> None:
-        with _mapped(self.name):
-            _datasync(self._fd)
-            if not self._named:
-                sync_directory(os.path.dirname(self._path))
-                self._named = True
-
-    def cut(self, size_bytes: int) -> None:
-        with _mapped(self.name):
-            os.ftruncate(self._fd, os.fstat(self._fd).st_size - size_bytes)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-_datasync = getattr(os, "fdatasync", os.fsync)
-
-
-def sync_directory(directory: str | Path) -> None:
-    """Make the names in `directory` survive a power cut."""
-    if os.name == "nt":  # pragma: no cover - Windows cannot open a directory, and needs no fsync
-        return
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            if not self._has_name:
+                with suppress(OSError):
+                    os.unlink(self._temporary)
 
 
 def _pread(fd: int, length: int, offset: int) -> bytes:
@@ -270,27 +260,3 @@ def _pread(fd: int, length: int, offset: int) -> bytes:
             break
         data += more
     return data
-
-
-@contextmanager
-def _mapped(name: str) -> Iterator[None]:
-    """Turn OSError into our errors: the one place that does."""
-    try:
-        yield
-    except HoldfastError:
-        raise
-    except FileNotFoundError as error:
-        raise NameNotFound(f"there is no {name}", name=name) from error
-    except OSError as error:
-        raise _error_of(error, name) from error
-
-
-def _error_of(error: OSError, name: str) -> HoldfastError:
-    reason = error.strerror or str(error)
-    if error.errno in _FULL:
-        return StorageFull(
-            f"the disk is full: {name} was not written; free space, then go on", name=name
-        )
-    if error.errno in _DENIED:
-        return AccessDenied(f"no access to {name}: {reason}; check its permissions", name=name)
-    return BackendError(f"{name}: {reason}", name=name, errno=error.errno)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from holdfast.backend.base import CHUNK_BYTES, Capabilities, Stat
+from holdfast.backend.base import CHUNK_BYTES, NEVER, Capabilities, Stat
 from holdfast.errors import NameExists, NameNotFound
 
 
@@ -19,6 +20,8 @@ class MemoryBackend:
         self.url = url
         self._files: dict[str, tuple[bytes | bytearray, int]] = {}
         self._lock = threading.RLock()
+        self._changes = 0
+        self._id = secrets.token_hex(8)
 
     def get(self, name: str) -> bytes:
         with self._lock:
@@ -45,10 +48,12 @@ class MemoryBackend:
             if name in self._files:
                 raise NameExists(f"{self.url}: {name} is taken already", name=name)
             self._files[name] = (bytes(data), time.time_ns())
+            self._changes += 1
 
     def put(self, name: str, data: bytes) -> None:
         with self._lock:
             self._files[name] = (bytes(data), time.time_ns())
+            self._changes += 1
 
     def stage(self) -> _Staged:
         return _Staged(self)
@@ -64,9 +69,18 @@ class MemoryBackend:
             below = (name[len(prefix) :] for name in self._files if name.startswith(prefix))
             return sorted({rest.split("/", 1)[0] for rest in below if "/" in rest})
 
+    def names(self, prefix: str) -> list[str]:
+        with self._lock:
+            below = (name[len(prefix) :] for name in self._files if name.startswith(prefix))
+            return list({rest.split("/", 1)[0] for rest in below})
+
+    def token(self, prefix: str) -> str | None:
+        return f"{self._id}.{self._changes}"  # of the whole backend: coarse, and never wrong
+
     def delete(self, name: str) -> None:
         with self._lock:
             self._files.pop(name, None)
+            self._changes += 1
 
     def append(self, name: str, header: bytes) -> _Appender:
         self.create(name, header)
@@ -113,6 +127,9 @@ class _Appender:
         with self._lock:
             self._buffer += data
         return len(data)
+
+    def prepare(self, ahead_bytes: int) -> int:
+        return NEVER
 
     def sync(self) -> None:
         return None

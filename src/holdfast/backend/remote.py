@@ -138,7 +138,14 @@ class RemoteBackend:
         yield from sorted(found, key=lambda stat: stat.name)
 
     def folders(self, prefix: str) -> list[str]:
-        return sorted(self._ask(prefix, lambda client: client.folders(prefix)))
+        return sorted(self._ask(prefix, lambda client: client.under(prefix))[1])
+
+    def names(self, prefix: str) -> list[str]:
+        plain, folders = self._ask(prefix, lambda client: client.under(prefix))
+        return plain + folders
+
+    def token(self, prefix: str) -> None:
+        return None  # only a listing tells
 
     def delete(self, name: str) -> None:
         with suppress(NameNotFound):

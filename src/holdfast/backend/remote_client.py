@@ -36,5 +36,5 @@ class Client(Protocol):
     def walk(self, prefix: str) -> Iterator[Stat]:
         """Everything under a folder, in any order, by as few listing requests as there are pages."""
 
-    def folders(self, prefix: str) -> list[str]:
-        """The names directly under a folder that have names below them."""
+    def under(self, prefix: str) -> tuple[list[str], list[str]]:
+        """The last parts of the names directly under a folder, and of those that have names below."""

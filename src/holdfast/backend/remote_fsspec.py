@@ -68,13 +68,19 @@ class FsspecClient:
             if about.get("type") != "directory":
                 yield _stat(self._name(path), about)
 
-    def folders(self, prefix: str) -> list[str]:
+    def under(self, prefix: str) -> tuple[list[str], list[str]]:
+        top = self._path(prefix).rstrip("/")
         try:
-            found = self._do("ls", self._path(prefix).rstrip("/"), detail=True, patience=10)
+            found = self._do("ls", top, detail=True, patience=10)
         except FileNotFoundError:
-            return []
-        paths = [item["name"] for item in found if item["type"] == "directory"]
-        return [path.rstrip("/").rpartition("/")[2] for path in paths]
+            return [], []
+        names: tuple[list[str], list[str]] = ([], [])
+        for about in found:
+            path = about["name"].rstrip("/")
+            if path.endswith(top):  # some list the folder itself
+                continue
+            names[about["type"] == "directory"].append(path.rpartition("/")[2])
+        return names
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -61,9 +61,14 @@ class ObstoreClient:
         for page in self._store.list(prefix.rstrip("/") or None, chunk_size=1000):
             yield from map(_stat, page)
 
-    def folders(self, prefix: str) -> list[str]:
+    def under(self, prefix: str) -> tuple[list[str], list[str]]:
         found = self._store.list_with_delimiter(prefix.rstrip("/") or None)
-        return [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
+        names = [about["path"] for about in found["objects"]]
+        return _last(names), _last(found["common_prefixes"])
+
+
+def _last(paths: list[str]) -> list[str]:
+    return [path.rstrip("/").rpartition("/")[2] for path in paths]
 
 
 def _range(start: int, length: int | None) -> dict[str, Any]:

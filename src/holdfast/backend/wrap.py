@@ -66,6 +66,14 @@ class WatchedBackend:
         self.watch("folders", prefix)
         return self.inner.folders(prefix)
 
+    def names(self, prefix: str) -> list[str]:
+        self.watch("names", prefix)
+        return self.inner.names(prefix)
+
+    def token(self, prefix: str) -> str | None:
+        self.watch("token", prefix)
+        return self.inner.token(prefix)
+
     def delete(self, name: str) -> None:
         self.watch("delete", name)
         self.inner.delete(name)
@@ -106,6 +114,9 @@ class _WatchedAppender:
         self._watch("append.write", self._name)
         return self._inner.write(data)
 
+    def prepare(self, ahead_bytes: int) -> int:
+        return self._inner.prepare(ahead_bytes)
+
     def sync(self) -> None:
         self._watch("append.sync", self._name)
         self._inner.sync()
@@ -117,7 +128,7 @@ class _WatchedAppender:
         self._inner.close()
 
 
-_READS = {"get", "get_range", "chunks", "stat", "walk", "folders"}
+_READS = {"get", "get_range", "chunks", "stat", "walk", "folders", "names", "token"}
 
 
 def refuse_writes(operation: str, name: str, why: str = "the store was opened read-only") -> None:

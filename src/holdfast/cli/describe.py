@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.table import duration, number
@@ -32,6 +32,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "note": run.note,
         "error": run.error,
         "attempts": run.attempts,
+        "ranks": list(run.ranks),
         "deleted": run.deleted,
         "generation": run.generation,
         "metrics": {key: stats_json(stats) for key, stats in run.metrics.items()},
@@ -76,6 +77,15 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     return str(value)
+
+
+def spans(numbers: Collection[int]) -> str:
+    """Ascending whole numbers in short: `0-2, 5`."""
+    there = set(numbers)
+    starts = [n for n in numbers if n - 1 not in there]
+    ends = [n for n in numbers if n + 1 not in there]
+    pairs = zip(starts, ends, strict=True)
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in pairs)
 
 
 def ago(at: Timestamp | None) -> str:

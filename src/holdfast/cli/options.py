@@ -80,18 +80,19 @@ def _warn(message: Warning | str, *rest: Any) -> None:
 
 def say_json(value: Any) -> None:
     """One JSON document on standard output; NaN and infinities as text, so that any parser reads it."""
-    click.echo(json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False))
+    click.echo(json.dumps(strict(value), ensure_ascii=False, indent=2, allow_nan=False))
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """The value as JSON can say it: NaN and infinities as text."""
     if isinstance(value, float) and value != value:
         return "NaN"
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     return value
 
 

@@ -47,22 +47,23 @@ def line_plot(
 ) -> str:
     """Curves `{name: (x, y)}` in one frame of `width` × `height` characters; with `log`, y is
     logarithmic and what is not above 0 is left out."""
-    curves = {name: _points(x, y, log) for name, (x, y) in series.items()}
+    pieces = {name: _stretches(x, y, log) for name, (x, y) in series.items()}
+    curves = {name: list(itertools.chain(*some)) for name, some in pieces.items()}
     points = [point for curve in curves.values() for point in curve]
     if not points:
         return f"{title}\n(no finite points)"
     x_low, x_high = _span([x for x, _ in points])
     y_low, y_high = _span([y for _, y in points])
     canvas = [[0] * width for _ in range(height)]
-    for curve in curves.values():
+    for name, piece in ((name, piece) for name, some in pieces.items() for piece in some):
         dots = [
             (
                 round((x - x_low) / (x_high - x_low) * (2 * width - 1)),
                 round((y_high - y) / (y_high - y_low) * (4 * height - 1)),
             )
-            for x, y in curve
+            for x, y in piece
         ]
-        for column, row in _joined(dots) if len(dots) < width else dots:
+        for column, row in _joined(dots) if len(curves[name]) < width else dots:
             canvas[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
     marks = _end_marks(curves, (x_low, x_high, y_low, y_high), width, height)
     return "\n".join(_framed(title, canvas, marks, curves, (x_low, x_high, y_low, y_high), log))
@@ -77,10 +78,17 @@ def _joined(dots: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:
             yield a + (c - a) * place // count, b + (d - b) * place // count
 
 
-def _points(x: Iterable[float], y: Iterable[float], log: bool) -> list[tuple[float, float]]:
-    pairs = ((float(a), float(b)) for a, b in zip(x, y, strict=True))
-    real = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-    return [(a, math.log10(b)) for a, b in real if b > 0] if log else real
+def _stretches(
+    x: Iterable[float], y: Iterable[float], log: bool
+) -> list[list[tuple[float, float]]]:
+    """The points between gaps: NaN, infinities, and with `log` what is not above 0."""
+    found: list[list[tuple[float, float]]] = [[]]
+    for a, b in zip(x, y, strict=True):
+        if math.isfinite(a) and math.isfinite(b) and (b > 0 or not log):
+            found[-1].append((float(a), math.log10(b) if log else float(b)))
+        elif found[-1]:
+            found.append([])
+    return found
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

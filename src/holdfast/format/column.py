@@ -83,6 +83,12 @@ def decode(codec: int, payload: bytes, count: int, dtype: Any, *, place: str = "
     if not 1 <= count <= MAX_COUNT:
         raise Corrupt(f"{place} is damaged: a block of {count!r} numbers", place=place)
     out = np.empty(count, dtype)
+    decode_into(codec, payload, out, place=place)
+    return out
+
+
+def decode_into(codec: int, payload: bytes, out: Column, *, place: str) -> None:
+    """Fill `out`, contiguous and of an 8-byte type. Raises Corrupt, naming `place`."""
     try:
         _DECODERS[codec](payload, out)
     except KeyError:
@@ -93,7 +99,6 @@ def decode(codec: int, payload: bytes, count: int, dtype: Any, *, place: str = "
         raise Corrupt(
             f"{place} is damaged: a block does not decode ({error})", place=place
         ) from error
-    return out
 
 
 def _decode_raw(payload: bytes, out: Column) -> None:
@@ -107,8 +112,9 @@ def _decode_constant(payload: bytes, out: Column) -> None:
 def _decode_ramp(payload: bytes, out: Column) -> None:
     _only_for(out.dtype.kind in "iu")
     first, step = _exactly(np.frombuffer(payload, np.uint64), 2)
-    ramp = np.arange(out.size, dtype=np.uint64) * step + first
-    out[:] = ramp.view(out.dtype)
+    bits = out.view(np.uint64)
+    np.multiply(np.arange(out.size, dtype=np.uint64), step, out=bits)
+    np.add(bits, first, out=bits)
 
 
 def _decode_pco(payload: bytes, out: Column) -> None:

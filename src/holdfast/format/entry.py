@@ -1,7 +1,8 @@
 """One entry of a chain: immutable, numbered, linked to the one before it by sha256.
 
-Body: one canonical msgpack map `{n, prev, nonce, at, full, body}`; kind letter 'C', version 1.
-The random nonce tells a writer whose create was answered "exists" whether the entry is its own.
+Body: one canonical msgpack map `{n, prev, nonce, at, full, body}`; kind letter 'C'. In version 1 an
+entry is full if and only if its number is divisible by 16; version 2 allows a full one anywhere. The
+random nonce tells a writer whose create was answered "exists" whether the entry is its own.
 See docs/format/chain.md.
 """
 
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.errors import Corrupt
-from holdfast.format import frame, packing
+from holdfast.format import frame, layout, packing
 
 KIND = b"C"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Entry:
 
 
 def encode(entry: Entry) -> bytes:
-    """The file of an entry."""
+    """The file of an entry, in the lowest version that can say it: old readers read on where they can."""
     fields = {
         "n": entry.number,
         "prev": entry.prev,
@@ -39,12 +40,18 @@ def encode(entry: Entry) -> bytes:
         "full": entry.full,
         "body": entry.body,
     }
-    return frame.wrap(KIND, VERSION, packing.pack(fields))
+    version = 1 if entry.full == must_be_full(entry.number) else 2
+    return frame.wrap(KIND, version, packing.pack(fields))
+
+
+def must_be_full(number: int) -> bool:
+    """Does entry `number` hold the state in every version, so that a reader need go back no further?"""
+    return number % layout.FULL_EVERY == 0
 
 
 def decode(data: bytes, *, place: str) -> Entry:
     """Read an entry. Raises Corrupt or UnsupportedFormat, naming `place`."""
-    _, body = frame.unwrap(KIND, data, place=place, max_version=VERSION)
+    version, body = frame.unwrap(KIND, data, place=place, max_version=VERSION)
     fields = packing.unpack(body, place=place)
     if not isinstance(fields, dict):
         raise Corrupt(f"{place} is damaged: a chain entry must be a map", place=place)
@@ -56,14 +63,14 @@ def decode(data: bytes, *, place: str) -> Entry:
         fields.get("full", False),
         fields.get("body", {}),
     )
-    if not _well_formed(entry):
+    if not _well_formed(entry, version):
         raise Corrupt(
             f"{place} is damaged: a field of the chain entry is not as defined", place=place
         )
     return entry
 
 
-def _well_formed(entry: Entry) -> bool:
+def _well_formed(entry: Entry, version: int) -> bool:
     linked = entry.prev is None if entry.number == 0 else _is_bytes(entry.prev, 32)
     return (
         type(entry.number) is int
@@ -72,6 +79,7 @@ def _well_formed(entry: Entry) -> bool:
         and _is_bytes(entry.nonce, 16)
         and type(entry.at) is int
         and type(entry.full) is bool
+        and (entry.full == must_be_full(entry.number) or (version > 1 and entry.full))
         and isinstance(entry.body, dict)
     )
 

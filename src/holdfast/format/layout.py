@@ -14,10 +14,14 @@ STORE = "store.json"
 EXPERIMENTS = "experiments/"
 RUNS = "runs/"
 HEADS = "heads/"
+RUN_HEADS = "heads/runs/"
+RANK_HEADS = "heads/ranks/"
+EXPERIMENT_HEADS = "heads/experiments/"
 BLOBS = "blobs/sha256/"
 QUARANTINE = "quarantine/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
+MAX_RANK = 2**31 - 1
 
 _NUMBER = re.compile(r"[0-9]{8}\Z")
 
@@ -57,6 +61,17 @@ def ranks(run_id: str) -> str:
 def rank(run_id: str, number: int) -> str:
     """The chain of one further writer of a run, as in distributed training."""
     return f"{ranks(run_id)}{number}/"
+
+
+def chain(run_id: str, rank_number: int | None) -> str:
+    """Where a writer of a run says what it wrote: the main one (None) in the manifest."""
+    return manifest(run_id) if rank_number is None else rank(run_id, rank_number)
+
+
+def rank_number(name: str) -> int | None:
+    """The rank that a name under `ranks` stands for, or None when it is no rank."""
+    found = re.match(r"(0|[1-9][0-9]{0,9})\Z", name)
+    return int(name) if found and int(name) <= MAX_RANK else None
 
 
 def segment(run_id: str, digest: Digest) -> str:

@@ -8,6 +8,7 @@ field can make it allocate more than a small multiple of what is really there. S
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -49,19 +50,28 @@ def measure(data: bytes | memoryview) -> int:
     return int(unpacker.tell())
 
 
-def _check(value: Any, depth: int = 0) -> None:
-    """ValueError for what msgpack can hold and the format cannot."""
-    if isinstance(value, msgpack.Timestamp):
-        raise TypeError("a timestamp is not part of the format")
-    if not isinstance(value, (dict, list)):
-        return
-    if depth >= MAX_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
-    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
-        raise ValueError("a map has a key that is no text")
-    for item in value.values() if isinstance(value, dict) else value:
-        if isinstance(item, (dict, list, msgpack.Timestamp)):
-            _check(item, depth + 1)
+_NESTED = frozenset({dict, list, msgpack.Timestamp})
+_TEXT = frozenset({str})
+
+
+def _check(value: Any) -> None:
+    """ValueError for what msgpack can hold and the format cannot.
+
+    It runs for every file, so it goes level by level: most of a level is leaves, passed over in C.
+    """
+    level = [value] if type(value) in _NESTED else []
+    for _ in range(MAX_DEPTH):
+        maps = [node for node in level if type(node) is dict]
+        lists = [node for node in level if type(node) is list]
+        if len(maps) + len(lists) < len(level):
+            raise ValueError("a timestamp is not part of the format")
+        if not _TEXT.issuperset(map(type, chain.from_iterable(maps))):
+            raise ValueError("a map has a key that is no text")
+        items = chain(chain.from_iterable(map(dict.values, maps)), chain.from_iterable(lists))
+        level = [item for item in items if type(item) in _NESTED]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def _no_extension(code: int, data: bytes) -> Any:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from holdfast.format.spool import Scan, Walk, find_intact, intact_end, read_header
+from holdfast.format.spool import (
+    Scan,
+    Walk,
+    find_intact,
+    intact_end,
+    read_header,
+    torn_bytes,
+    without_room,
+)
 
 
 def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
@@ -17,6 +25,7 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
     Raises Corrupt when the header is damaged: then nobody knows whose points these are.
     """
     about, begin = read_header(data, place)
+    data = without_room(data, begin + torn_bytes(data, begin))
     walk = Walk(data, place, begin, breathe)
     lost, good = 0, begin
     while begin < len(data):
@@ -31,4 +40,4 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
         lost += begin - good
         lost += end - walk.run(stop=end)
         good = begin = end
-    return Scan(about, walk.gather(), walk.places, good, len(data) - good, lost)
+    return Scan(about, walk.gather(), walk.places, good, torn_bytes(data, good), lost)

@@ -1,19 +1,21 @@
 """A sealed segment: columns of points, immutable, named by the sha256 of the whole file.
 
-    header   the 11 bytes of a file of kind 'S'
-    blocks   C6 length(4) payload ...            each axis' steps and times, then its columns
-    footer   one map: about, axes, columns, block index
-    trailer  C4 20 offset(8) length(8) checksum(8) 48 46 53 0D 0A 1A 0A version(1)
+    header     the 11 bytes of a file of kind 'S'
+    blocks     C6 length(4) payload ...            each axis' steps and times, then its columns
+    overviews  blocks likewise                     few points of each long column: its shape
+    footer     one map: about, axes, columns, overviews, and the block index of each
+    trailer    C4 20 offset(8) length(8) checksum(8) 48 46 53 0D 0A 1A 0A version(1)
 
 Metrics that were always logged together share one axis (steps and times). Inside a segment rows are
 in step order, equal steps in the order they were logged. A reader that wants one metric reads the
-tail, then only the blocks of that metric. See docs/format/segment.md.
+tail, then only the blocks of that metric; one that wants to draw every metric reads the tail with
+the overviews. See docs/format/segment.md.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,19 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import Corrupt
-from holdfast.format import column, frame, packing
+from holdfast.format import blocks, frame, overview, packing
+from holdfast.format.blocks import Column, Getter, Pieces
 from holdfast.format.spool import Table
 
 KIND = b"S"
 VERSION = 1
-BLOCK = column.MAX_COUNT
-TAIL_BYTES = 65_536  # a reader's first request
-_BLOCK_MARK = 5  # C6 and the length, in front of each payload
 _TRAILER = struct.Struct(">2sQQ8s8s")
 TRAILER_BYTES = _TRAILER.size
 _MAGIC = b"HFS\r\n\x1a\n" + bytes([VERSION])
-
-Getter = Callable[[int, int], bytes]  # (offset, length) -> exactly those bytes
 
 
 @dataclass(slots=True)
@@ -43,6 +41,10 @@ class Axis:
     steps: NDArray[np.uint64]
     times: NDArray[np.int64]
     columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def rows(self, which: Any, key: str) -> Axis:
+        """Some rows, an index or a slice, of one column."""
+        return Axis(self.steps[which], self.times[which], {key: self.columns[key][which]})
 
 
 def axes(tables: Iterable[Table]) -> list[Axis]:
@@ -81,47 +83,88 @@ def _axis(tables: Sequence[Table], keys: Sequence[str]) -> Axis:
     return axis
 
 
-def encode(about: dict[str, Any], parts: Sequence[Axis]) -> tuple[bytes, int]:
-    """(file, footer length). `about` says whose points these are; it is carried in the footer."""
-    out = bytearray(frame.header(KIND, VERSION))
-    axis_index, columns = [], {}
-    for number, axis in enumerate(parts):
-        blocks = [_write(out, axis.steps), _write(out, axis.times)]
-        axis_index.append([len(axis.steps), *blocks])
+class Writer:
+    """Writes a segment in order: the columns of each axis, their overviews, then `finish`.
+
+    `write` takes the next bytes of the file.
+    """
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._axes: list[Any] = []
+        self._columns: dict[str, Any] = {}
+        self._overviews: dict[str, Any] = {}
+        self._overviews_at = 0
+        self.size_bytes = 0
+        self._put(frame.header(KIND, VERSION))
+
+    def axis(self, steps: NDArray[np.uint64]) -> None:
+        """Begin an axis, whose rows are in step order; its times follow, then its columns."""
+        self._axes.append([len(steps), self._column(steps)])
+
+    def times(self, times: NDArray[np.int64]) -> None:
+        """The times of the axis that was begun last."""
+        self._axes[-1].append(self._column(times))
+
+    def column(self, key: str, values: NDArray[np.float64]) -> None:
+        """One metric of the axis that was begun last."""
+        self._columns[key] = [len(self._axes) - 1, self._column(values)]
+
+    def overview(self, key: str, points: Axis) -> None:
+        """The points that show the shape of a metric; no column may follow."""
+        self._overviews_at = self._overviews_at or self.size_bytes
+        columns = (points.steps, points.times, points.columns[key])
+        self._overviews[key] = [len(points.steps), *map(self._column, columns)]
+
+    def finish(self, about: dict[str, Any]) -> dict[str, int]:
+        """The index and the trailer; `about` says whose points these are. Returns what a manifest
+        says of the file: size_bytes, index_bytes and, if there are overviews, overview_bytes."""
+        index = {"about": about, "axes": self._axes, "columns": self._columns}
+        found = {}
+        if self._overviews:
+            index["overviews"] = self._overviews
+            found["overview_bytes"] = self.size_bytes - self._overviews_at
+        offset, footer = self.size_bytes, packing.pack(index)
+        seal = _seal(offset, footer)
+        self._put(footer + _TRAILER.pack(b"\xc4\x20", offset, len(footer), seal, _MAGIC))
+        return {"size_bytes": self.size_bytes, "index_bytes": len(footer), **found}
+
+    def _column(self, values: NDArray[Any]) -> list[Any]:
+        index = []
+        for start in range(0, len(values), blocks.MOST):
+            data, entry = blocks.encode(values[start : start + blocks.MOST], self.size_bytes)
+            index.append(entry)
+            self._put(data)
+        return index
+
+    def _put(self, data: bytes) -> None:
+        self._write(data)
+        self.size_bytes += len(data)
+
+
+def encode(
+    about: dict[str, Any],
+    parts: Sequence[Axis],
+    points: Callable[[Sequence[int]], list[int]] = overview.sizes,
+) -> tuple[bytes, dict[str, int]]:
+    """(file, its sizes as in a manifest). `points` says for axes of so many rows how many points
+    their overviews have; 0 for none."""
+    out = bytearray()
+    writer = Writer(out.extend)
+    for axis in parts:
+        writer.axis(axis.steps)
+        writer.times(axis.times)
         for key, values in axis.columns.items():
-            columns[key] = [number, _write(out, values)]
-    footer = packing.pack({"about": about, "axes": axis_index, "columns": columns})
-    offset = len(out)
-    out += footer
-    trailer = _TRAILER.pack(b"\xc4\x20", offset, len(footer), _seal(offset, footer), _MAGIC)
-    return bytes(out + trailer), len(footer)
+            writer.column(key, values)
+    for axis, most in zip(parts, points([len(axis.steps) for axis in parts]), strict=True):
+        for key, values in axis.columns.items() if most else ():
+            writer.overview(key, axis.rows(overview.pick(values, most), key))
+    sizes = writer.finish(about)
+    return bytes(out), sizes
 
 
 def _seal(offset: int, footer: bytes | memoryview) -> bytes:
     return frame.checksum(b"".join([footer, struct.pack(">QQ", offset, len(footer)), _MAGIC]))
-
-
-def _write(out: bytearray, values: NDArray[Any]) -> list[list[Any]]:
-    """Append the blocks of a column; returns [codec, count, offset, length, checksum, low, high]."""
-    index = []
-    for start in range(0, len(values), BLOCK):
-        part = np.ascontiguousarray(values[start : start + BLOCK])
-        codec, payload = column.encode(part)
-        out += b"\xc6" + len(payload).to_bytes(4, "big")
-        low, high = _range(part)
-        seal = frame.checksum(payload)
-        index.append([codec, len(part), len(out), len(payload), seal, low, high])
-        out += payload
-    return index
-
-
-def _range(part: NDArray[Any]) -> tuple[Any, Any]:
-    """Least and greatest number, NaN aside; (None, None) when all are NaN."""
-    if part.dtype.kind == "f":
-        part = part[~np.isnan(part)]
-        if not part.size:
-            return None, None
-    return part.min().item(), part.max().item()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +175,40 @@ class Footer:
     about: dict[str, Any]
     axes: list[Any]
     columns: dict[str, Any]
+    overviews: Mapping[str, Any]
+
+    def rows_of(self, key: str) -> int:
+        """How many points of the metric there are; 0 when it is not here."""
+        return int(self.axes[self.columns[key][0]][0]) if key in self.columns else 0
+
+    def columns_of(self, key: str) -> tuple[Column, Column, Column]:
+        """Steps, times and values of the metric; KeyError when it is not here."""
+        number, values = self.columns[key]
+        return self._columns(self.axes[number][1], self.axes[number][2], values)
 
     def read(self, key: str, get: Getter) -> Axis:
-        """The one column `key` with its steps and times; KeyError when it is not here."""
-        number, blocks = self.columns[key]
-        _, steps, times = self.axes[number]
-        axis = Axis(self._column(steps, np.uint64, get), self._column(times, np.int64, get))
-        axis.columns[key] = self._column(blocks, np.float64, get)
-        return axis
+        """The one metric `key` with its steps and times; KeyError when it is not here."""
+        return _read(self.columns_of(key), key, get)
 
-    def _column(self, blocks: list[Any], dtype: Any, get: Getter) -> NDArray[Any]:
-        first = blocks[0][2]
-        raw = memoryview(get(first, blocks[-1][2] + blocks[-1][3] - first))
-        parts = [self._block(block, raw, first, dtype) for block in blocks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def read_overview(self, key: str, get: Getter) -> Axis:
+        """The overview of the metric; KeyError when it has none."""
+        return _read(self._columns(*self.overviews[key][1:]), key, get)
 
-    def _block(self, block: list[Any], raw: memoryview, first: int, dtype: Any) -> NDArray[Any]:
-        codec, count, offset, length, seal = block[:5]
-        payload = raw[offset - first : offset - first + length]
-        if len(payload) != length or frame.checksum(payload) != seal:
-            raise Corrupt(
-                f"{self.place} is damaged: the block at byte {offset} fails its checksum",
-                place=self.place,
-                offset=offset,
-            )
-        return column.decode(codec, bytes(payload), count, dtype, place=self.place)
+    def _columns(self, steps: Any, times: Any, values: Any) -> tuple[Column, Column, Column]:
+        return (
+            Column(self.place, steps, np.uint64, ordered=True),
+            Column(self.place, times, np.int64),
+            Column(self.place, values, np.float64),
+        )
+
+
+def _read(columns: tuple[Column, Column, Column], key: str, get: Getter) -> Axis:
+    rows = columns[0].ends[-1]
+    pieces = Pieces([column.span(0, rows) for column in columns], get)
+    steps, times, values = [np.empty(rows, column.dtype) for column in columns]
+    for column, out in zip(columns, (steps, times, values), strict=True):
+        column.read(0, rows, pieces, out)
+    return Axis(steps, times, {key: values})
 
 
 def footer(tail: bytes, size: int, get: Getter, *, place: str) -> Footer:
@@ -168,7 +220,8 @@ def footer(tail: bytes, size: int, get: Getter, *, place: str) -> Footer:
         raise Corrupt(f"{place} is damaged: its index fails its checksum", place=place)
     fields = packing.unpack(raw, place=place)
     try:
-        index = Footer(place, fields["about"], fields["axes"], fields["columns"])
+        overviews = fields.get("overviews", {})
+        index = Footer(place, fields["about"], fields["axes"], fields["columns"], overviews)
         _check(index, offset)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise Corrupt(f"{place} is damaged: its index is not as defined", place=place) from error
@@ -191,27 +244,15 @@ def _check(index: Footer, end: int) -> None:
     """Every block lies in the file and every column on an axis: ValueError otherwise."""
     if not isinstance(index.about, dict) or not isinstance(index.axes, list):
         raise TypeError("a part of the index is not as defined")
-    for rows, steps, times in index.axes:
-        _check_column(steps, rows, end)
-        _check_column(times, rows, end)
-    for number, blocks in index.columns.values():
+    for rows, steps, times in [*index.axes, *(few[:3] for few in index.overviews.values())]:
+        blocks.check(steps, rows, end)
+        blocks.check_order(steps)
+        blocks.check(times, rows, end)
+    for number, values in index.columns.values():
         if type(number) is not int or not 0 <= number < len(index.axes):
             raise ValueError("a column has no axis")
-        _check_column(blocks, index.axes[number][0], end)
-
-
-def _check_column(blocks: Any, rows: Any, end: int) -> None:
-    """The blocks of a column lie one behind the other and hold `rows` numbers."""
-    if type(rows) is not int or rows < 1 or not isinstance(blocks, list):
-        raise ValueError("a column is not as defined")
-    at, left = None, rows
-    for codec, count, offset, length, _, *_ in blocks:
-        if any(type(item) is not int for item in (codec, count, offset, length)):
-            raise ValueError("a block is not as defined")
-        if not (0 < count <= BLOCK and length > 0 and at in (None, offset - _BLOCK_MARK)):
-            raise ValueError("a block is not as defined")
-        at, left = offset + length, left - count
-        if offset < frame.HEADER_BYTES + _BLOCK_MARK or at > end:
-            raise ValueError("a block lies outside the file")
-    if left:
-        raise ValueError("a column lacks rows")
+        blocks.check(values, index.axes[number][0], end)
+    for key, (rows, _, _, values) in index.overviews.items():
+        if key not in index.columns:
+            raise ValueError("an overview has no column")
+        blocks.check(values, rows, end)

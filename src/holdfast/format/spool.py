@@ -4,6 +4,7 @@
     schema   92 CD sid(2) [key, ...]                          before the first row that uses it
     row      94 CD sid(2) CF step(8) D3 time_ns(8) C4|C5|C6 length  float64(8) * keys, big-endian
     mark     C4 04 crc(4)                                     after the map and after every record
+    zeros    any number of 00 bytes: allocated ahead of need, and nothing was written there yet
 
 A mark is the crc32 of every byte of the file before it, little-endian, so one pass over the file
 checks all of it, and an intact record can be found again behind a damaged one. Rows of one schema
@@ -32,6 +33,7 @@ MAX_SCHEMAS = 65_536
 MAX_KEYS = 65_536
 MAX_ABOUT_BYTES = 65_536  # the map in the header
 _SEARCH_BYTES = 65_536  # how far the search behind damage follows a schema
+_ROOM_BYTES = 4096  # the piece in which room is passed over
 ROW = 0x94
 SCHEMA = 0x92
 
@@ -92,8 +94,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it, and
-    `lost_bytes` were damaged before it (only salvage.scan leaves those out)."""
+    """What a spool holds. `good_bytes` is where the intact part ends; `torn_bytes` follow it, then
+    nothing but zeros; `lost_bytes` were damaged before it (only salvage.scan leaves those out)."""
 
     about: dict[str, Any]
     tables: list[Table]
@@ -117,14 +119,28 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
         end = _first_damage(data, start, end)
         walk = Walk(data, place, start, breathe)
         end = walk.run(stop=end)
-    if end < len(data) and find_intact(data, end) is not None:
+    torn = torn_bytes(data, end)
+    if torn and find_intact(without_room(data, end + torn), end) is not None:
         raise Corrupt(
             f"{place} is damaged at byte {end}, with intact records behind it: "
             "run `holdfast recover --salvage` to keep what is whole",
             place=place,
             offset=end,
         )
-    return Scan(about, walk.gather(), walk.places, end, len(data) - end)
+    return Scan(about, walk.gather(), walk.places, end, torn)
+
+
+def torn_bytes(data: bytes, end: int) -> int:
+    """How much of a record follows byte `end`; the zeros that a writer allocated ahead are nothing."""
+    stop, room = len(data), bytes(_ROOM_BYTES)
+    while stop - end >= len(room) and data[stop - len(room) : stop] == room:
+        stop -= len(room)  # quicker by far than to look at each byte
+    return len(data[end:stop].rstrip(b"\0"))
+
+
+def without_room(data: bytes, end: int) -> bytes:
+    """The file without its room, which begins at `end` or, in zeros of a mark, a little later."""
+    return data[: end + MARK_BYTES]
 
 
 def _stored(data: bytes, end: int) -> int:
@@ -161,6 +177,8 @@ def _is_about(about: Any) -> bool:
     whole = [about.get("sequence"), about.get("attempt"), about.get("opened_at")]
     if about.get("from_step") is not None:
         whole.append(about["from_step"])
+    if about.get("rank") is not None:
+        whole.append(about["rank"])
     return all(type(number) is int and number >= 0 for number in whole) and all(
         isinstance(about.get(name), str) for name in ("run_id", "writer")
     )
@@ -269,7 +287,9 @@ class Walk:
             shape = _row_dtype(len(table.keys), self.widths[sid])
             parts = [np.frombuffer(self.data, shape, count, at) for at, count, _ in table.pieces]
             orders = [np.arange(first, first + count) for _, count, first in table.pieces]
-            table.rows, table.order = np.concatenate(parts), np.concatenate(orders)
+            # Most spools have one piece, which is not copied: other threads would wait for it.
+            table.rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            table.order = np.concatenate(orders)
         return list(used.values())
 
 

@@ -73,11 +73,18 @@ def _spread(a: Stats, b: Stats) -> Stats:
 
 
 def with_ranks(state: State, ranks: Mapping[int, State]) -> State:
-    """The state of a run with statistics that cover its further writers, `ranks` by number, as well."""
+    """The state of a run with statistics that cover its further writers, `ranks` by number, as well.
+
+    It has a section `ranks` besides, which no manifest has: what each of them says of its writer.
+    """
     if not ranks:
         return state
     parts = [ranks[number].get("metrics", {}) for number in sorted(ranks)]
-    return {**state, "metrics": merge_all(state.get("metrics", {}), parts)}
+    return {
+        **state,
+        "metrics": merge_all(state.get("metrics", {}), parts),
+        "ranks": {str(number): ranks[number].get("writer", {}) for number in sorted(ranks)},
+    }
 
 
 def merge_all(into: dict[str, Stats], parts: Iterable[dict[str, Stats]]) -> dict[str, Stats]:

@@ -18,6 +18,7 @@ from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NameNotFound, NotFound
 from holdfast.format import layout, tree
 from holdfast.format.recipe import CHUNK_BYTES
+from holdfast.ops.lookup import load_run
 from holdfast.repository import Repository
 
 T = TypeVar("T")
@@ -49,10 +50,14 @@ def store(
 
 
 def choose(
-    repository: Repository, run_id: str, keys: Iterable[str] | None
+    repository: Repository, run: str, keys: Iterable[str] | None
 ) -> dict[str, Mapping[str, Any]]:
-    """What the run's manifest says of the artifacts `keys`, or of all. Raises ArtifactNotFound."""
-    found = repository.manifest(run_id).load().state.get("artifacts", {})
+    """What the run's manifest says of the artifacts `keys`, or of all.
+
+    Raises RunNotFound, ArtifactNotFound.
+    """
+    run_id, snapshot = load_run(repository, run)
+    found = snapshot.state.get("artifacts", {})
     if keys is None:
         return dict(found)
     wanted = list(keys)

@@ -12,8 +12,9 @@ from holdfast.errors import Corrupt, NameExists, UnsupportedFormat
 from holdfast.format import layout, spool
 from holdfast.format import salvage as salvaging
 from holdfast.format.manifest import State
-from holdfast.ops.runs import beat_of, newest_beat, orphan_spools
-from holdfast.ops.seal import seal
+from holdfast.ops import ranks
+from holdfast.ops.orphans import beat_of, newest_beat, orphan_spools
+from holdfast.ops.seal import recount_ranks, seal
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
 from holdfast.series import LiveSpool
@@ -22,13 +23,15 @@ from holdfast.series import LiveSpool
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What recovering a run came to: the points its spools held; the bytes of records that salvaging
-    them could not keep; why it could not be recovered, if it could not."""
+    them could not keep; why it could not be recovered, if it could not. `ranks` are those that joined
+    the run and ended without a word; `marked_crashed` is about the run itself."""
 
     run_id: str
     points: int = 0
     marked_crashed: bool = False
     lost_bytes: int = 0
     problem: str | None = None
+    ranks: tuple[int, ...] = ()
 
 
 def recover(
@@ -61,21 +64,68 @@ def recover_run(repository: Repository, run_id: str, *, salvage: bool = False) -
     """Recover one run; None if there was nothing to do. Raises Corrupt, naming what is damaged."""
     scan = salvaging.scan if salvage else spool.scan
     left = orphan_spools(repository, run_id, scan)
-    chain = repository.manifest(run_id)
-    base = chain.load()
+    lost = sum(_quarantine(repository, live) for live in left if live.scan.lost_bytes)
+    main = [live for live in left if live.rank is None]
+    points, crashed = _recover_main(repository, run_id, main, scan)
+    joined = {live.rank for live in left if live.rank is not None}
+    gone = []
+    for rank in sorted(joined.union(repository.ranks(run_id))):
+        own = [live for live in left if live.rank == rank]
+        found = _recover_rank(repository, run_id, rank, own, scan)
+        if found is not None:
+            points += found
+            gone.append(rank)
+    recount_ranks(repository, run_id)
+    if not left and not crashed and not gone:
+        return None
+    return Recovered(run_id, points, crashed, lost, ranks=tuple(gone))
+
+
+Scanner = Callable[..., spool.Scan]
+
+
+def _recover_main(
+    repository: Repository, run_id: str, left: list[LiveSpool], scan: Scanner
+) -> tuple[int, bool]:
+    """(points sealed, whether the run was marked as crashed) of the main writer."""
+    base = repository.manifest(run_id).load()
     crashed = _crashed(base.state, beat_of(repository, run_id))
     if not left and not crashed:
-        return None
+        return 0, False
     before = _points(base.state)
     ended = _last_sign(left, newest_beat(repository, run_id)) if crashed else 0
-    lost = sum(_quarantine(repository, live) for live in left if live.scan.lost_bytes)
 
     def also(state: State) -> State:
         return _crash(state, ended) if crashed and _running(state) else {}
 
     names = [live.name for live in left]
-    after = seal(repository, run_id, names, base=base, also=also, scan=scan)
-    return Recovered(run_id, _points(after.state) - before, crashed, lost)
+    after = seal(repository, run_id, names, base=base, also=also, scan=scan, full=crashed)
+    return _points(after.state) - before, crashed
+
+
+def _recover_rank(
+    repository: Repository, run_id: str, rank: int, left: list[LiveSpool], scan: Scanner
+) -> int | None:
+    """The points sealed for a rank; None when its writer ended in order, or lives."""
+    base = repository.rank(run_id, rank).load()
+    beat = beat_of(repository, run_id, rank)
+    if not left and not _gone(base.state, beat):
+        return None
+    before = _points(base.state)
+    ended = _last_sign(left, beat())
+
+    def also(state: State) -> State:
+        return ranks.ended(RunStatus.FAILED, ended, _vanished(state)) if _gone(state, beat) else {}
+
+    names = [live.name for live in left]
+    after = seal(repository, run_id, names, base=base, also=also, scan=scan, rank=rank)
+    return _points(after.state) - before
+
+
+def _gone(state: State, beat: Callable[[], int | None]) -> bool:
+    """True for a rank whose process ended without a word."""
+    writer = state.get("writer", {})
+    return bool(writer) and not writer.get("closed") and liveness.is_dead(writer, beat)
 
 
 def _quarantine(repository: Repository, live: LiveSpool) -> int:
@@ -105,13 +155,17 @@ def _last_sign(left: list[LiveSpool], beat: int | None) -> int:
     return max([beat or 0, *(int(table.rows["time"].max()) for table in tables)]) or time.time_ns()
 
 
-def _crash(state: State, ended: int) -> State:
+def _vanished(state: State) -> dict[str, str]:
     message = f"{process.describe(state['writer'])} ended without finishing the run"
+    return {"type": "Crashed", "message": message}
+
+
+def _crash(state: State, ended: int) -> State:
     return {
         "run": {
             "status": RunStatus.FAILED.value,
             "ended_at": ended,
-            "error": {"type": "Crashed", "message": message},
+            "error": _vanished(state),
         },
         "writer": {"closed": True},
     }

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
-from holdfast.errors import InvalidState, MetricNotFound, RunBusy, RunNotFound
-from holdfast.format import layout, manifest, spool
+from holdfast.errors import InvalidState, RunBusy, RunNotFound
+from holdfast.format import layout, manifest, stats
 from holdfast.format.manifest import State
-from holdfast.ops.seal import metrics_change, recount, seal
+from holdfast.ops.orphans import beat_of, by_writer, orphan_spools
+from holdfast.ops.seal import difference, rank_states, recount, recount_ranks, seal
 from holdfast.records import ExperimentRecord, RunRecord, RunStatus
 from holdfast.repository import Repository
-from holdfast.series import LiveSpool, RunPoints, Series, live_spools
+from holdfast.series import RunPoints
 from holdfast.summary import RunSummary
 from holdfast.timestamp import Timestamp
 
@@ -130,9 +129,13 @@ def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[S
     """
     chain = repository.manifest(run_id)
     base = chain.load()
-    _require(base.state, run_id)
+    require(base.state, run_id)
     _refuse_busy(repository, run_id, base.state)
-    base = seal(repository, run_id, orphans(repository, run_id), base=base)
+    left = by_writer(orphan_spools(repository, run_id))
+    base = seal(repository, run_id, left.pop(None, []), base=base)
+    for rank, names in left.items():
+        seal(repository, run_id, names, rank=rank)
+    everybody = {} if step is not None else rank_states(repository, run_id, base.state)
     now = time.time_ns()
 
     def decide(state: State) -> State:
@@ -148,23 +151,31 @@ def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[S
                 "started_at": state["run"].get("started_at", now),
             },
             "writer": {**process.identity(), "closed": None},
-            "attempts": {str(_attempt(state) + 1): begun},
+            "attempts": {str(attempt(state) + 1): begun},
         }
         if step is not None:
             after = recount(repository, run_id, manifest.apply(state, change))
-            change["metrics"] = metrics_change(state.get("metrics", {}), after)
+            change["metrics"] = difference(state.get("metrics", {}), after)
         return change
 
     after = chain.commit(base, decide)
-    last = [about["last_step"] for about in after.state.get("metrics", {}).values()]
-    return after, _attempt(after.state), max(last, default=-1) + 1
+    recount_ranks(repository, run_id)
+    return after, attempt(after.state), next_step(stats.with_ranks(after.state, everybody))
 
 
-def _attempt(state: State) -> int:
+def next_step(state: State) -> int:
+    """The step after the last one that was sealed."""
+    last = [about["last_step"] for about in state.get("metrics", {}).values()]
+    return max(last, default=-1) + 1
+
+
+def attempt(state: State) -> int:
+    """The newest attempt at a run."""
     return max((int(number) for number in state.get("attempts", {})), default=0)
 
 
-def _require(state: State, run_id: str) -> None:
+def require(state: State, run_id: str) -> None:
+    """Raises RunNotFound when a manifest knows no run, or nothing but points of it."""
     if "experiment_id" not in state.get("run", {}):
         raise RunNotFound(f"there is no run {run_id!r} in the store", run_id=run_id)
 
@@ -179,33 +190,6 @@ def _refuse_busy(repository: Repository, run_id: str, state: State) -> None:
             run_id=run_id,
             writer=writer,
         )
-
-
-def newest_beat(repository: Repository, run_id: str) -> int | None:
-    """When the run's writer was last heard of, in ns since 1970."""
-    prefix = layout.head(layout.manifest(run_id), 0).rpartition("@")[0] + "@"
-    folder = prefix.rpartition("/")[0] + "/"
-    beats = [s.modified for s in repository.backend.walk(folder) if s.name.startswith(prefix)]
-    return max(beats, default=None)
-
-
-def beat_of(repository: Repository, run_id: str) -> Callable[[], int | None]:
-    """`newest_beat` of a run, listed when it is first needed."""
-    return lru_cache(maxsize=1)(lambda: newest_beat(repository, run_id))
-
-
-def orphans(repository: Repository, run_id: str) -> list[str]:
-    """The names of the spools of a run whose writing process is gone."""
-    return [live.name for live in orphan_spools(repository, run_id, spool.scan)]
-
-
-def orphan_spools(
-    repository: Repository, run_id: str, scan: Callable[..., spool.Scan]
-) -> list[LiveSpool]:
-    """The spools of a run whose writing process is gone, as `scan` reads them."""
-    beat = beat_of(repository, run_id)
-    found = live_spools(repository.spools, run_id, scan)
-    return [live for live in found if liveness.is_dead(live.about.get("identity"), beat)]
 
 
 def ending(status: RunStatus, error: Mapping[str, str] | None = None) -> State:
@@ -236,7 +220,7 @@ def mark_deleted(repository: Repository, run_id: str, deleted: bool) -> None:
     at = time.time_ns() if deleted else None
 
     def decide(state: State) -> State:
-        _require(state, run_id)
+        require(state, run_id)
         is_deleted = "deleted_at" in state["run"]
         return {} if is_deleted == deleted else {"run": {"deleted_at": at}}
 
@@ -251,16 +235,16 @@ def experiments(repository: Repository) -> list[ExperimentRecord]:
 
 
 def summary(repository: Repository, run_id: str) -> RunSummary:
-    """One run as its manifest says. Raises RunNotFound, Corrupt."""
+    """One run as its manifest and its ranks say. Raises RunNotFound, Corrupt."""
     snapshot = repository.manifest(run_id).load()
     state = snapshot.state
-    _require(state, run_id)
+    require(state, run_id)
     experiment_id = state["run"]["experiment_id"]
     known = experiment_of(repository.experiment(experiment_id).load().state)
     running = state["run"].get("status") == RunStatus.RUNNING.value
     crashed = running and liveness.is_dead(state.get("writer"), beat_of(repository, run_id))
     return RunSummary.from_state(
-        state,
+        stats.with_ranks(state, rank_states(repository, run_id, state)),
         run_id=run_id,
         generation=snapshot.number,
         experiment_name=known.name if known else experiment_id,
@@ -271,18 +255,6 @@ def summary(repository: Repository, run_id: str) -> RunSummary:
 def points(repository: Repository, run_id: str) -> RunPoints:
     """Everything logged to a run so far."""
     return RunPoints.load(repository.backend, run_id, repository.spools)
-
-
-def series(repository: Repository, run_id: str, key: str) -> Series:
-    """One metric of a run. Raises MetricNotFound, with the names that come nearest."""
-    found = points(repository, run_id)
-    read = found.series(key)
-    if not len(read):
-        keys = found.keys()
-        near = difflib.get_close_matches(key, keys, 3) or keys[:5]
-        hint = f"; it has {', '.join(near)}" if near else "; nothing was logged to it"
-        raise MetricNotFound(f"run {run_id} has no metric {key!r}{hint}", run_id=run_id, key=key)
-    return read
 
 
 def point_count(repository: Repository) -> int:

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.chain import Snapshot
+from holdfast.chain import Chain, Snapshot
 from holdfast.digest import Digest
-from holdfast.errors import BackendError, NameExists, NameNotFound
+from holdfast.errors import BackendError, Corrupt, NameExists, NameNotFound
 from holdfast.format import layout, manifest, segment, spool, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis
@@ -43,20 +43,30 @@ def seal(
     base: Snapshot | None = None,
     also: Callable[[State], State] = NO_CHANGE,
     scan: Callable[..., spool.Scan] = spool.scan,
+    rank: int | None = None,
+    full: bool = False,
 ) -> Snapshot:
-    """Publish the spools `names` of a run, together with the change that `also` decides on."""
+    """Publish the spools `names` of one writer of a run, together with the change that `also` decides
+    on, in the chain of that writer: the manifest, or the chain of `rank`.
+
+    `full` is for the last entry of a run: see `Chain.commit`.
+    """
     found = (_segment(repository, run_id, name, scan) for name in names)
     parts = [part for part in found if part]
-    chain = repository.manifest(run_id)
+    chain = Chain(repository.backend, layout.chain(run_id, rank))
     base = base or chain.load()
     if base.number < 0:  # generation 0 holds no references
-        base = chain.commit(base, lambda state: {} if state else {"run": {"run_id": run_id}})
+        first = {"run_id": run_id} if rank is None else {"run_id": run_id, "rank": rank}
+        base = chain.commit(base, lambda state: {} if state else {"run": first})
+    changed = _change if rank is None else _rank_change
 
     def decide(state: State) -> State:
-        change = _change(repository, run_id, state, parts)
+        change = changed(repository, run_id, state, parts)
         return _joined(change, also(manifest.apply(state, change)))
 
-    after = chain.commit(base, decide)
+    after = chain.commit(base, decide, full=full)
+    if rank is None and any(part.about["from_step"] is not None for part in parts):
+        recount_ranks(repository, run_id)  # of every attempt before the one that began there
     for part in parts:
         with suppress(BackendError):  # it stays, is recognised as sealed, and goes next time
             repository.spools.delete(part.name)
@@ -92,13 +102,15 @@ def _segment(
     }
     if not axes:
         return Sealed(name, None, about, [])
-    file, index_bytes = segment.encode({"run_id": run_id, **about}, axes)
+    rank = {"rank": held.about["rank"]} if held.about.get("rank") is not None else {}
+    file, sizes = segment.encode({"run_id": run_id, **about, **rank}, axes)
     digest = Digest.of(file)
     with suppress(NameExists):  # an earlier try got this far: the same bytes are there
         repository.backend.create(layout.segment(run_id, digest), file)
     about |= {
-        "size_bytes": len(file),
-        "index_bytes": index_bytes,
+        **sizes,
+        "first_step": min(int(axis.steps[0]) for axis in axes),
+        "last_step": max(int(axis.steps[-1]) for axis in axes),
         "rows": held.row_count,
         "points": sum(len(axis.steps) * len(axis.columns) for axis in axes),
     }
@@ -107,40 +119,50 @@ def _segment(
 
 def _change(repository: Repository, run_id: str, state: State, parts: list[Sealed]) -> State:
     """The change that adds the segments, their statistics and where their attempts began."""
-    new = [
+    new = _new(state, parts)
+    if not new:
+        return {}
+    attempts = _begun(state, new)
+    segments = _records(new)
+    after = manifest.apply(state, {"attempts": attempts, "segments": segments})
+    limits = cuts(after, [])
+    rewound = attempts and cuts(state, []) != limits
+    known = state.get("metrics", {})
+    if rewound:
+        known = recount(repository, run_id, after, without=segments)
+    metrics = _counted(known, new, limits)
+    return {
+        "attempts": attempts,
+        "segments": segments,
+        "metrics": difference(state.get("metrics", {}), metrics),
+    }
+
+
+def _new(state: State, parts: list[Sealed]) -> list[Sealed]:
+    """The parts that have points which `state` does not know yet."""
+    return [
         part
         for part in parts
         if part.digest and not is_sealed(state, part.about["writer"], part.about["sequence"])
     ]
-    if not new:
-        return {}
-    attempts = _begun(state, new)
-    segments = {part.digest.hex: _record(part) for part in new if part.digest}
-    after = manifest.apply(state, {"attempts": attempts, "segments": segments})
-    limits = cuts(after, [])
-    rewound = attempts and cuts(state, []) != limits
-    fresh = {part.digest.hex for part in new if part.digest}
-    known = state.get("metrics", {})
-    if rewound:
-        known = recount(repository, run_id, after, without=fresh)
-    metrics = stats.merge_all(
-        known,
-        [
-            stats.of(axis)
-            for part in new
-            for whole in part.axes
-            if (axis := cut(whole, limits.get(part.about["attempt"])))
-        ],
+
+
+def _records(parts: list[Sealed]) -> dict[str, Any]:
+    return {part.digest.hex: _record(part) for part in parts if part.digest}
+
+
+def _counted(
+    known: dict[str, stats.Stats], parts: list[Sealed], limits: dict[int, int]
+) -> dict[str, stats.Stats]:
+    """The statistics `known` with the points of `parts` that nothing supersedes."""
+    cut_axes = (
+        cut(axis, limits.get(part.about["attempt"])) for part in parts for axis in part.axes
     )
-    return {
-        "attempts": attempts,
-        "segments": segments,
-        "metrics": metrics_change(state.get("metrics", {}), metrics),
-    }
+    return stats.merge_all(known, [stats.of(axis) for axis in cut_axes if axis])
 
 
-def metrics_change(old: dict[str, stats.Stats], new: dict[str, stats.Stats]) -> dict[str, Any]:
-    """What turns the statistics `old` into `new`."""
+def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The change that turns the section `old` into `new`."""
     changed = {key: value for key, value in new.items() if old.get(key) != value}
     return {**changed, **{key: None for key in old if key not in new}}
 
@@ -172,3 +194,59 @@ def recount(
             axis = Axis(series.steps, series.timestamps, {key: series.values})
             found.update(stats.of(axis))
     return found
+
+
+# The ranks of a run. Attempts are in its manifest alone, so the statistics in the chain of a rank say
+# with which cuts they were counted (section `cuts`), and are counted anew when others hold.
+
+
+def rank_states(repository: Repository, run_id: str, state: State) -> dict[int, State]:
+    """The states of the ranks that joined a run, by number; `state` is that of its manifest.
+
+    Their statistics leave out what the attempts in `state` supersede, also while the chains still say
+    otherwise. Raises Corrupt.
+    """
+    return {
+        rank: _with_cuts(repository, run_id, repository.rank(run_id, rank).load().state, state)
+        for rank in repository.ranks(run_id)
+    }
+
+
+def recount_ranks(repository: Repository, run_id: str) -> None:
+    """Bring the statistics in the chain of every rank up to the attempts in the manifest.
+
+    Another process may commit to such a chain at any time: whoever comes second finds the section
+    `cuts` changed, and decides again. What fails is left for later: readers see by `cuts` that the
+    statistics of a rank are old, and `recover` and the next seal of that rank try again.
+    """
+    with suppress(BackendError):
+        for rank in repository.ranks(run_id):
+            chain = repository.rank(run_id, rank)
+            with suppress(BackendError, Corrupt):
+                chain.commit(
+                    chain.load(), lambda state: _rank_change(repository, run_id, state, [])
+                )
+
+
+def _rank_change(repository: Repository, run_id: str, state: State, parts: list[Sealed]) -> State:
+    """What `_change` is for the manifest. The manifest is read after the state of the rank, so the
+    cuts in a chain never go back to older ones."""
+    main = repository.manifest(run_id).load().state
+    now = _with_cuts(repository, run_id, state, main)
+    new = _new(state, parts)
+    metrics = _counted(now.get("metrics", {}), new, cuts(main, []))
+    change = {
+        "cuts": difference(state.get("cuts", {}), now.get("cuts", {})),
+        "segments": _records(new),
+        "metrics": difference(state.get("metrics", {}), metrics),
+    }
+    return {section: keys for section, keys in change.items() if keys}
+
+
+def _with_cuts(repository: Repository, run_id: str, state: State, main: State) -> State:
+    """The state of a rank with statistics counted under the attempts in `main`."""
+    limits = {str(attempt): first for attempt, first in cuts(main, []).items()}
+    if state.get("cuts", {}) == limits:
+        return state
+    whole = {**state, "attempts": main.get("attempts", {})}
+    return {**state, "cuts": limits, "metrics": recount(repository, run_id, whole)}

@@ -64,6 +64,8 @@ def _verify_run(repository: Repository, run_id: str, seen: Seen) -> list[Finding
     findings: list[Finding] = []
     affects = f"run {run_id}"
     _try(findings, affects, repository.manifest(run_id).check)
+    for rank in repository.ranks(run_id):
+        _try(findings, f"{affects}, rank {rank}", repository.rank(run_id, rank).check)
     points = _try(
         findings, affects, lambda: RunPoints.load(repository.backend, run_id, repository.spools)
     )

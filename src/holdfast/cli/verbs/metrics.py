@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import csv
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.cli import describe, options
+from holdfast.cli import compared, describe, options
 from holdfast.cli.plot import line_plot, sparkline
 from holdfast.cli.table import number, table
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore, Series, Timestamp
+    from holdfast.together import On
 
 LIMIT = 20
+CURVE_POINTS = 2000  # a terminal shows no more; of a long run they cost one small read
 
 
 @click.command()
 @click.argument("run")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--compare", "-c", "others", multiple=True, metavar="RUN",
+              help="Put another run beside it; may be given again.")  # fmt: skip
+@click.option("--on", type=click.Choice(["step", "time", "relative"]),
+              help="With --compare, the axis they share.  [default: step]")  # fmt: skip
+@click.option("--steps", metavar="A:B", callback=lambda c, p, value: _steps(value),
+              help="From step A to before B; either may be left out.")  # fmt: skip
+@click.option("--last", type=click.IntRange(1), metavar="N", help="The last N points.")
+@click.option("--rank", type=click.IntRange(0), help="The points of one process of the run.")
+@click.option("--reduce", type=click.Choice(["mean", "min", "max", "sum", "last"]),
+              help="Merge the ranks at equal steps.")  # fmt: skip
+@click.option("--max-points", type=click.IntRange(4), metavar="N",
+              help="Thin each curve out to N points that look the same.  [with --plot: 2000]")  # fmt: skip
 @click.option("--plot", is_flag=True, help="Draw the curves.")
 @click.option("--log", "logarithmic", is_flag=True, help="A logarithmic value axis for --plot.")
-@click.option("--csv", "as_csv", is_flag=True, help="Every point: key,step,timestamp,value.")
+@click.option("--csv", "as_csv", is_flag=True,
+              help="Every point: key,step,timestamp,value; with --compare a column for each.")  # fmt: skip
 @click.option("--limit", "-n", type=click.IntRange(0), default=LIMIT, show_default=True,
               help="The last N points in the table; 0 is all.")  # fmt: skip
 @options.with_store()
@@ -31,15 +46,29 @@ def command(
     store: ExperimentStore,
     run: str,
     keys: tuple[str, ...],
+    others: tuple[str, ...],
+    on: On | None,
     plot: bool,
     logarithmic: bool,
     as_csv: bool,
     limit: int,
     as_json: bool,
+    **selection: Any,
 ) -> None:
-    """Show the metrics of RUN at a glance, or the points of each KEY."""
-    wanted = list(keys) or store.metric_keys(run)
-    series = [store.metrics(run, key) for key in wanted]
+    """Show the metrics of RUN at a glance, or the points of each KEY.
+
+    A KEY may be a glob, such as 'train/*', in quotes. With --compare, the metrics of several runs are
+    shown side by side.
+    """
+    if plot and selection["max_points"] is None:
+        selection["max_points"] = CURVE_POINTS
+    if others or on:
+        wanted = keys[0] if len(keys) == 1 else list(keys) or "*"
+        found = store.metrics([run, *others], wanted, on=on or "step", **selection)
+        compared.show(found, plot, logarithmic, as_csv, as_json, limit)
+        return
+    each: Any = store.metrics(run, list(keys) or "*", **selection)
+    series: list[Series] = list(each.values())
     if as_csv:
         _csv(series)
     elif as_json:
@@ -53,6 +82,16 @@ def command(
         click.echo(_points(series, limit))
     else:
         click.echo(_glance(series))
+
+
+def _steps(text: str | None) -> tuple[int | None, int | None] | None:
+    """The range that `A:B` means."""
+    if text is None:
+        return None
+    first, colon, stop = text.partition(":")
+    if not colon or any(end and not end.isdecimal() for end in (first, stop)):
+        raise click.BadParameter(f"{text!r} is not such as 100:200, 100: or :200")
+    return int(first) if first else None, int(stop) if stop else None
 
 
 def _csv(series: list[Series]) -> None:
@@ -80,7 +119,7 @@ def _glance(series: list[Series]) -> str:
     import numpy as np
 
     rows = []
-    for one in series:
+    for one in filter(len, series):
         real = one.values[~np.isnan(one.values)]
         ends = (real.min(), real.max()) if len(real) else (None, None)
         cells = [number(None if value is None else float(value)) for value in ends]

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import exits, options
+from holdfast.cli import describe, exits, options
 from holdfast.cli.progress import Progress
 from holdfast.cli.table import table
 
 if TYPE_CHECKING:
     from holdfast import ExperimentStore
+    from holdfast.ops.recover import Recovered
 
 
 @click.command()
@@ -26,24 +27,24 @@ def command(store: ExperimentStore, salvage: bool, as_json: bool) -> int:
     with Progress("recovering runs") as bar:
         found = store.recover(salvage=salvage, progress=bar)
     if as_json:
-        names = ("run_id", "points", "marked_crashed", "lost_bytes", "problem")
+        names = ("run_id", "points", "marked_crashed", "ranks", "lost_bytes", "problem")
         options.say_json([{name: getattr(one, name) for name in names} for one in found])
     elif not found:
         click.echo("nothing to recover")
     else:
-        rows = [
-            [
-                one.run_id,
-                f"{one.points:,}",
-                "marked as crashed" if one.marked_crashed else "",
-                f"{one.lost_bytes:,} damaged bytes lost" if one.lost_bytes else "",
-            ]
-            for one in found
-            if one.problem is None
-        ]
+        rows = [[one.run_id, f"{one.points:,}", _notes(one)] for one in found if not one.problem]
         if rows:
-            click.echo(table(["run", "points sealed", "", ""], rows))
+            click.echo(table(["run", "points sealed", ""], rows))
     problems = [one.problem for one in found if one.problem]
     for problem in problems:
         exits.complain(problem)
     return exits.DAMAGED if problems else exits.OK
+
+
+def _notes(one: Recovered) -> str:
+    notes = [
+        "marked as crashed" if one.marked_crashed else "",
+        f"crashed: rank {describe.spans(one.ranks)}" if one.ranks else "",
+        f"{one.lost_bytes:,} damaged bytes lost" if one.lost_bytes else "",
+    ]
+    return ", ".join(filter(None, notes))

@@ -36,6 +36,8 @@ def _lines(run: RunSummary) -> Iterator[str]:
     yield f"duration    {duration(run.duration_seconds)}"
     if run.attempts > 1:
         yield f"attempts    {run.attempts}"
+    if run.ranks:
+        yield f"ranks       {describe.spans(run.ranks)}  ({len(run.ranks)} joined)"
     if run.note:
         yield f"note        {run.note}"
     yield from _pairs("tags", list(run.tags.items()))

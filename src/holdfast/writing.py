@@ -1,0 +1,202 @@
+"""The methods of `ExperimentStore` that begin, continue and change runs, and what it has open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from holdfast import ids, provenance
+from holdfast.keeper import Keeper
+from holdfast.names import check_id, check_key, check_rank
+from holdfast.ops import artifacts, ranks, runs
+from holdfast.ops.lookup import find_run
+from holdfast.ops.tags import checked_config, checked_tags
+from holdfast.run import Run
+from holdfast.summary import ArtifactInfo
+from holdfast.system import EVERY_SECONDS, SystemMetrics, interval
+from holdfast.writer import RunWriter
+
+if TYPE_CHECKING:
+    from holdfast.repository import Repository
+
+
+class WritingMethods:
+    """Mixed into ExperimentStore."""
+
+    repository: Repository
+
+    def __init__(self) -> None:
+        self.keeper = Keeper()
+        self._open_runs: dict[str, Run] = {}
+        self._joined: dict[tuple[str, int], Run] = {}
+        self._samplers: dict[tuple[str, int | None], SystemMetrics] = {}
+        self._experiments: set[str] = set()
+
+    def start_run(
+        self,
+        experiment: str,
+        *,
+        name: str | None = None,
+        config: Any = None,
+        tags: Any = None,
+        note: str | None = None,
+        run_id: str | None = None,
+        capture: bool | set[str] = True,
+        system: bool = True,
+        system_seconds: float = EVERY_SECONDS,
+    ) -> Run:
+        """Begin a run of `experiment` (its name; it is created when new).
+
+        `capture` says what to keep of what is running: command, git, python, platform, packages;
+        True is all of it. With `system`, the load of the machine is logged every `system_seconds` as
+        the metrics `system/…`. Raises InvalidValue, and InvalidState when `run_id` is taken.
+        """
+        every_seconds = interval(system, system_seconds)
+        experiment_id = self._ensure_experiment(experiment)
+        run_id = check_id("run id", run_id) if run_id is not None else ids.new_run_id()
+        sections: dict[str, dict[str, Any]] = {
+            "run": {"experiment_id": experiment_id, "name": name, "note": note},
+            "config": checked_config(config),
+            "tags": checked_tags(tags),
+            "source": provenance.capture(capture),
+        }
+        snapshot = runs.begin_run(self.repository, run_id, sections)
+        writer = RunWriter(self.repository, self.keeper, run_id, attempt=1, snapshot=snapshot)
+        return self._opened(writer, experiment_id, every_seconds)
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        step: int | None = None,
+        system: bool = True,
+        system_seconds: float = EVERY_SECONDS,
+    ) -> Run:
+        """Go on with a run, in a new attempt that begins at `step` (or at the first one logged).
+
+        Points that earlier attempts logged at or after that step are superseded: they stay in
+        history. `system` and `system_seconds` as in `start_run`. Raises RunNotFound, and RunBusy when
+        another process writes the run.
+        """
+        every_seconds = interval(system, system_seconds)
+        run_id = find_run(self.repository, run_id)
+        if run_id in self._open_runs:
+            raise runs.busy_here(run_id)
+        snapshot, attempt, next_step = runs.resume_run(self.repository, run_id, step)
+        writer = RunWriter(
+            self.repository,
+            self.keeper,
+            run_id,
+            attempt=attempt,
+            from_step=step,
+            next_step=next_step if step is None else step,
+            snapshot=snapshot,
+        )
+        return self._opened(writer, snapshot.state["run"]["experiment_id"], every_seconds)
+
+    def join_run(
+        self,
+        run_id: str,
+        *,
+        rank: int,
+        attempt: int | None = None,
+        wait_seconds: float = 0,
+        system: bool = True,
+        system_seconds: float = EVERY_SECONDS,
+    ) -> Run:
+        """Write to a run that another process has open, as its writer number `rank`.
+
+        Each rank has files of its own, so none waits for another. With `wait_seconds` it waits that
+        long for the run to be begun or resumed, with `attempt` for that attempt or a later one; the
+        id is given in full. `system` and `system_seconds` as in `start_run`. Raises InvalidValue,
+        RunNotFound, InvalidState when the run is finished or crashed, and RunBusy when another live
+        process has this rank.
+        """
+        every_seconds = interval(system, system_seconds)
+        check_id("run id", run_id)
+        rank = check_rank(rank)
+        joined = ranks.join(self.repository, run_id, rank, attempt, wait_seconds)
+        writer = RunWriter(
+            self.repository,
+            self.keeper,
+            run_id,
+            attempt=joined.attempt,
+            from_step=joined.from_step,
+            next_step=joined.next_step,
+            snapshot=joined.snapshot,
+            rank=rank,
+        )
+        return self._opened(writer, joined.experiment_id, every_seconds)
+
+    def add_artifact_file(
+        self,
+        run_id: str,
+        source: artifacts.Source,
+        key: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ArtifactInfo:
+        """Add an artifact to any run, open or finished; `progress` is told (done, all) as it goes."""
+        run_id = find_run(self.repository, run_id)
+        check_key("artifact", key)
+        about = artifacts.store(self.repository, source, progress)
+        chain = self.repository.manifest(run_id)
+        chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
+        return ArtifactInfo.from_state(key, about)
+
+    def add_artifacts(
+        self, run_id: str, sources: Mapping[str, artifacts.Source]
+    ) -> dict[str, ArtifactInfo]:
+        """Add many artifacts by their keys to any run, several at once; all of them or none."""
+        run_id = find_run(self.repository, run_id)
+        for key in sources:
+            check_key("artifact", key)
+        abouts = artifacts.store_many(self.repository, sources)
+        chain = self.repository.manifest(run_id)
+        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
+        return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
+    def delete_run(self, run_id: str) -> None:
+        """Put a tombstone on a run: lists leave it out; nothing is removed; `undelete_run` undoes."""
+        runs.mark_deleted(self.repository, find_run(self.repository, run_id), True)
+
+    def undelete_run(self, run_id: str) -> None:
+        """Take the tombstone off."""
+        runs.mark_deleted(self.repository, find_run(self.repository, run_id), False)
+
+    def _opened(self, writer: RunWriter, experiment_id: str, every_seconds: float | None) -> Run:
+        run = Run(self, writer, experiment_id)  # type: ignore[arg-type]  # the whole of which this is a part
+        if run.rank is None:
+            self._open_runs[run.id] = run
+        else:
+            self._joined[run.id, run.rank] = run
+        self.keeper.add(writer)
+        if every_seconds is not None:
+            sampler = SystemMetrics(writer, every_seconds)
+            self._samplers[run.id, run.rank] = sampler
+            self.keeper.add(sampler)
+        return run
+
+    def _closed_run(self, run: Run) -> None:
+        if run.rank is None:
+            self._open_runs.pop(run.id, None)
+        else:
+            self._joined.pop((run.id, run.rank), None)
+        if sampler := self._samplers.pop((run.id, run.rank), None):
+            self.keeper.remove(sampler)
+
+    def _ensure_experiment(self, name: str) -> str:
+        experiment_id = ids.experiment_id_for(name)
+        if experiment_id not in self._experiments:
+            runs.ensure_experiment(self.repository, experiment_id, name)
+            self._experiments.add(experiment_id)
+        return experiment_id
+
+    def _open_writers(self) -> Iterator[RunWriter]:
+        for run in [*self._open_runs.values(), *self._joined.values()]:
+            yield run._writer
+
+    def _stop_writing(self) -> None:
+        self._open_runs.clear()
+        self._joined.clear()
+        self._samplers.clear()
+        self.keeper.close()
