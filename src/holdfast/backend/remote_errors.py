@@ -47,6 +47,8 @@ _NO_KEYS |= {"UnauthenticatedError", "DefaultCredentialsError", "ClientAuthentic
 class PastEnd(BackendError):
     """A range begins behind the last byte; never leaves the backend."""
 
+    code = "past_end"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
