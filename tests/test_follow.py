@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 import golden
 from holdfast.errors import Corrupt, HoldfastError, UnsupportedFormat
-from holdfast.format import spool
+from holdfast.format import marks, spool
 from holdfast.format.follow import Follower, Row
 
 DATA = golden.read("spool")
@@ -32,7 +32,7 @@ def written(rows: list[tuple[tuple[str, ...], int, int, float]]) -> bytes:
     sids: dict[tuple[str, ...], int] = {}
 
     def add(record: bytes) -> None:
-        out.extend(record + spool.mark(zlib.crc32(record, zlib.crc32(out))))
+        out.extend(record + marks.mark(zlib.crc32(record, zlib.crc32(out))))
 
     for keys, step, at, value in rows:
         if keys not in sids:
@@ -118,7 +118,7 @@ def test_a_flipped_bit_never_gives_a_wrong_row(place: int, bit: int) -> None:
 def test_damage_with_intact_records_behind_it_is_an_error_after_the_rows_before_it() -> None:
     rows = [(("a",), step, step, step / 2) for step in range(6)]
     data = bytearray(written(rows))
-    width = spool.row_struct(1).size + spool.MARK_BYTES
+    width = spool.row_struct(1).size + marks.MARK_BYTES
     damage = len(data) - 3 * width
     data[damage + 20] ^= 1
     follower = Follower("runs/r/spool/x")
