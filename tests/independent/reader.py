@@ -421,7 +421,10 @@ class Run:
     def _spools(self) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
         for path in sorted((self.folder / "spool").glob("*")):
             writer, sequence = path.stem.split("-")
-            about, rows = spool(path.read_bytes())
+            data = path.read_bytes()
+            if not data[:11].strip(b"\0") and not was_synced(data, 0):
+                continue
+            about, rows = spool(data)
             need((about["writer"], about["sequence"]) == (writer, int(sequence)), "a moved spool")
             rank = about.get("rank")
             need(rank is None or (type(rank) is int and rank >= 0), "rank")

@@ -81,10 +81,10 @@ def is_damage(version: int, data: bytes, at: int, start: int = 0) -> bool:
     """
     if version == 1:
         return find_intact(data, at, version) is not None
-    return _was_synced(data, at, start)
+    return was_synced(data, at, start)
 
 
-def _was_synced(data: bytes, damage: int, start: int) -> bool:
+def was_synced(data: bytes, damage: int, start: int = 0) -> bool:
     """True if an intact record behind `damage` says that the byte there was on the disk."""
     at = data.find(SYNCED, damage)
     while at >= 0:

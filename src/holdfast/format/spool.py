@@ -123,6 +123,11 @@ def damaged(place: str, offset: int) -> Corrupt:
     )
 
 
+def is_blank(data: bytes) -> bool:
+    """True for the name of a spool without its contents: a power cut came before its first sync."""
+    return not data[: frame.HEADER_BYTES].strip(b"\0") and not marks.was_synced(data, 0)
+
+
 def torn_bytes(data: bytes, end: int) -> int:
     """How much of a record follows byte `end`; the zeros that a writer allocated ahead are nothing."""
     stop, room = len(data), bytes(_ROOM_BYTES)

@@ -182,6 +182,8 @@ class Looks:
             return
         front = frame.HEADER_BYTES + spool.MAX_ABOUT_BYTES + marks.MARK_BYTES
         data = self.repository.spools.get_range(name, 0, front)
+        if spool.is_blank(data):
+            return
         about, begin = spool.read_header(data, name)
         spool.check_owner(about, self.run_id, writer, sequence, place=name)
         self.spools[name] = _Spool(name, about, begin, Follower(name), {})

@@ -82,10 +82,12 @@ def _joined(a: State, b: State) -> State:
 def _segment(
     repository: Repository, run_id: str, name: str, scan: Callable[..., spool.Scan]
 ) -> Sealed | None:
-    """Write the segment of one spool; None if the spool is gone."""
+    """Write the segment of one spool; None if the spool is gone, or was never synced."""
     try:
         data = repository.spools.get(name)
     except NameNotFound:
+        return None
+    if spool.is_blank(data):
         return None
     # A thread that only computes still keeps others from running: let them, now and then.
     held = scan(data, place=name, breathe=lambda: time.sleep(0))
