@@ -346,10 +346,16 @@ def live_axis(live: LiveSpool, key: str) -> Axis | None:
 
 
 def live_spools(
-    backend: Backend, run_id: str, scan: Callable[..., spool.Scan] = spool.scan
+    backend: Backend,
+    run_id: str,
+    scan: Callable[..., spool.Scan] = spool.scan,
+    *,
+    without: Collection[str] = (),
 ) -> Iterator[LiveSpool]:
-    """The spools of a run that are in the store now, as `scan` reads them."""
+    """The spools of a run that are in the store now, as `scan` reads them, all but those named."""
     for stat in backend.walk(layout.spools(run_id)):
+        if stat.name in without:
+            continue
         _, writer, sequence = layout.spool_parts(stat.name)
         try:
             held = _settled(backend, stat.name, scan)
