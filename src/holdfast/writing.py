@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids, provenance
@@ -142,6 +142,18 @@ class WritingMethods:
         chain = self.repository.manifest(run_id)
         chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)
+
+    def add_artifacts(
+        self, run_id: str, sources: Mapping[str, artifacts.Source]
+    ) -> dict[str, ArtifactInfo]:
+        """Add many artifacts by their keys to any run, several at once; all of them or none."""
+        run_id = find_run(self.repository, run_id)
+        for key in sources:
+            check_key("artifact", key)
+        abouts = artifacts.store_many(self.repository, sources)
+        chain = self.repository.manifest(run_id)
+        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
+        return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
 
     def delete_run(self, run_id: str) -> None:
         """Put a tombstone on a run: lists leave it out; nothing is removed; `undelete_run` undoes."""
