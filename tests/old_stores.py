@@ -233,7 +233,18 @@ def fill_ranks(store: Any, folder: Path) -> None:
     left.flush()
 
 
-FILLS = {"format-1-ranks": fill_ranks}
+def fill_spool_2(store: Any, folder: Path) -> None:
+    """A run left in an open spool of version 2: flushed, logged to since, with room behind it."""
+    run = store.start_run("vit", run_id=LEFT, capture=False, tags=["left"])
+    for step in range(10):
+        run.log({"loss": 1 / (step + 1)}, step=step)
+    run.flush()
+    run.log({"loss": float("-inf"), "acc": 0.5})
+    run.flush()
+    run.log({"loss": -0.0})
+
+
+FILLS = {"format-1-ranks": fill_ranks, "format-1-spool-2": fill_spool_2}
 
 if __name__ == "__main__":
     target = STORES / sys.argv[1]

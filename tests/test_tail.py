@@ -430,6 +430,8 @@ def test_zeros_behind_the_rows_are_waited_for_and_damage_is_an_error(tmp_path: P
     ):
         for step in range(5):
             run.log({"loss": step}, step)
+        run.flush()
+        run.log({"loss": 5}, 5)
         shutil.copytree(tmp_path / "lab", tmp_path / "copy")
     (file,) = (tmp_path / "copy").glob("runs/run/spool/*")
     follower = Follower("w")
@@ -438,9 +440,9 @@ def test_zeros_behind_the_rows_are_waited_for_and_damage_is_an_error(tmp_path: P
     with holdfast.open(tmp_path / "copy", read_only=True) as reader:
         tail = reader.tail("run", from_start=True)
         file.write_bytes(data[:-20] + bytes(200_000))
-        assert [item.step for item in tail.poll()] == [0, 1, 2, 3]
+        assert [item.step for item in tail.poll()] == [0, 1, 2, 3, 4]
         file.write_bytes(data + bytes(200_000))
-        assert [item.step for item in tail.poll()] == [4]
+        assert [item.step for item in tail.poll()] == [5]
         broken = bytearray(data)
         broken[len(data) - 60] ^= 1
         file.write_bytes(broken)

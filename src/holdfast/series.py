@@ -361,26 +361,36 @@ def live_axis(live: LiveSpool, key: str) -> Axis | None:
 
 
 def live_spools(
-    backend: Backend, run_id: str, scan: Callable[..., spool.Scan] = spool.scan
+    backend: Backend,
+    run_id: str,
+    scan: Callable[..., spool.Scan] = spool.scan,
+    *,
+    without: Collection[str] = (),
 ) -> Iterator[LiveSpool]:
-    """The spools of a run that are in the store now, as `scan` reads them."""
+    """The spools of a run that are in the store now, as `scan` reads them, all but those named."""
     for stat in backend.walk(layout.spools(run_id)):
+        if stat.name in without:
+            continue
         _, writer, sequence = layout.spool_parts(stat.name)
         try:
             held = _settled(backend, stat.name, scan)
         except NameNotFound:
             continue  # sealed since the listing
+        if held is None:
+            continue
         spool.check_owner(held.about, run_id, writer, sequence, place=stat.name)
         yield LiveSpool(stat.name, run_id, writer, sequence, held)
 
 
-def _settled(backend: Backend, name: str, scan: Callable[..., spool.Scan]) -> spool.Scan:
+def _settled(backend: Backend, name: str, scan: Callable[..., spool.Scan]) -> spool.Scan | None:
     """`scan` of a spool that may be growing. A record that came after its place was read, and before
-    the place of the next one was, leaves what looks like damage: but real damage stays where it is."""
+    the place of the next one was, leaves what looks like damage: but real damage stays where it is.
+    None for a spool of which a power cut left only the name."""
     damage = -1
     while True:
         try:
-            return scan(backend.get(name), place=name)
+            data = backend.get(name)
+            return None if spool.is_blank(data) else scan(data, place=name)
         except Corrupt as error:
             if getattr(error, "offset", damage) == damage:
                 raise
