@@ -1,8 +1,8 @@
 """What the golden files hold, and how they were made: `python tests/golden.py` writes fixtures/golden.
 
-Every value is fixed, so the encoders must give the same bytes for ever. The one exception is
-`segment-codecs`: pcodec and zstd may compress better one day, so that file is only ever decoded, and
-is written again only with `--codecs`.
+Every value is fixed, so the encoders must give the same bytes for ever. The exceptions are
+`segment-codecs` and `pack-codecs`: pcodec and zstd may compress better one day, so those files are only
+ever decoded, and are written again only with `--codecs`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
+from holdfast import codecs
+from holdfast.codecs import chunk, predict
+from holdfast.codecs.trial import Choice
 from holdfast.digest import Digest
-from holdfast.format import entry, recipe, segment, spool, storefile, tree
+from holdfast.format import entry, pack, recipe, segment, spool, storefile, tree
 from holdfast.format.entry import Entry
+from holdfast.format.recipe import Chunk, Recipe
 from holdfast.format.segment import Axis
+from holdfast.format.tensors import Tensor
 from holdfast.format.tree import TreeEntry
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "golden"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z in ns
 RUN = "20250115-120000-abc123"
 CODECS = "segment-codecs"
+PACK_CODECS = "pack-codecs"
 
 
 def floats(*bits: int) -> NDArray[np.float64]:
@@ -67,6 +74,36 @@ ENTRY_2 = Entry(  # full where it need not be: version 2
 _BLOB = Digest.of(b"a blob")
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
+_PACK = Digest.of(b"a pack")
+
+
+def recipe_2() -> Recipe:
+    """Two pieces: one in a pack, with a base in a blob, and one that is stored as it is."""
+    builder = recipe.Builder()
+    base = builder.add(Chunk(_CHUNKS[0], 4096, _BLOB, False, 65_536, 4096))
+    delta = builder.add(Chunk(_CHUNKS[1], 4096, _PACK, True, 168, 1000, 3, (base,)))
+    raw = builder.add(Chunk(_CHUNKS[2], 100, _PACK, True, 1269, 100))
+    builder.append(raw)
+    builder.append(delta)
+    weights = Tensor("layer.weight", "F32", (32, 32), 100, 4196)
+    turned = Tensor("turned", "F32", (16, 32), 100, 4196 - 64, (1, 32))
+    return builder.build(_BLOB, [weights, turned])
+
+
+def pack_file() -> bytes:
+    builder = pack.Builder(bytes(range(16)))
+    out = bytearray(builder.begin())
+    for id_, size, codec, bases, payload in PACKED:
+        out += builder.add(id_, size, codec, bases, payload)[1] + payload
+    return bytes(out + builder.end())
+
+
+# id, size, codec, bases, payload
+PACKED: list[tuple[bytes, int, int, list[bytes], bytes]] = [
+    (_CHUNKS[0], 6, 0, [], b"a blob"),
+    (_CHUNKS[1], 4096, 3, [_CHUNKS[0], _CHUNKS[2]], bytes(range(20))),
+    (_CHUNKS[2], 16 << 20, 1, [], b"not really zstd"),
+]
 TREE = [
     TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
     TreeEntry("weights", "directory", 0o755),
@@ -161,6 +198,71 @@ def codec_axes() -> list[Axis]:
     return [many, few]
 
 
+def numbers(dtype: str, shift: int) -> bytes:
+    """600 numbers of a type, made without floating point; those of another `shift` lie near them."""
+    kind = predict.FLOATS[dtype]
+    steps, one = np.arange(600, dtype=np.uint64), np.uint64(0x3C << (8 * kind.width - 8))
+    found = one + steps * steps % np.uint64(101) + np.uint64(shift) * (steps % np.uint64(3))
+    found += (steps % np.uint64(4)) << np.uint64(kind.shift)  # of four exponents
+    found[7::40] |= np.uint64(1 << (8 * kind.width - 1))  # some are negative
+    found[3], found[5] = 0, 1  # and some are too small for a mixture
+    return found.astype(f"<u{kind.width}").tobytes()
+
+
+# Codec, how it is set, plain bytes, bases. The last byte of each is behind the last whole number.
+CODED: list[tuple[Choice, bytes, list[bytes]]] = [
+    (Choice(codecs.RAW), b"as it is", []),
+    (Choice(codecs.ZSTD), b"again and " * 30, []),
+    *(
+        (choice, numbers(dtype, 9) + b"x", bases)
+        for dtype, kind in predict.FLOATS.items()
+        for bases in [[numbers(dtype, 7) + b"y", numbers(dtype, 40) + b"z"]]
+        for choice in (
+            Choice(codecs.PLANES, kind.width, rotate=True),
+            Choice(codecs.PLANES, kind.width),
+            Choice(codecs.DELTA, kind.width, (0,)),
+            Choice(codecs.XOR, kind.width, (0,)),
+            Choice(codecs.CONTEXT, kind.width, (0,), shift=kind.shift),
+            Choice(codecs.BLEND, kind.width, (0, 1), kind=kind, share=4321),
+            Choice(codecs.BLEND, kind.width, (0, 1), shift=kind.shift, kind=kind, share=-70_000),
+        )
+    ),
+    (Choice(codecs.DELTA, 1, (0,)), bytes(range(100)), [bytes(range(1, 101))]),
+]
+
+
+def coded() -> list[tuple[int, bytes, list[bytes], bytes]]:
+    """(codec, plain, bases that it needs, payload)"""
+    found = []
+    for choice, plain, offered in CODED:
+        bases = [offered[place] for place in choice.bases]
+        payload = plain
+        if choice.codec != codecs.RAW:
+            arrays = [np.frombuffer(base, np.uint8) for base in bases]
+            payload = chunk._ENCODERS[choice.codec](np.frombuffer(plain, np.uint8), choice, arrays)
+        found.append((choice.codec, plain, bases, payload))
+    return found
+
+
+def pack_codecs() -> bytes:
+    """Every codec; the bases lie raw before what needs them. Equal plain bytes are there several times."""
+    builder = pack.Builder(bytes(range(16, 32)))
+    out, known = bytearray(builder.begin()), set()
+
+    def add(plain: bytes, codec: int, ids: list[bytes], payload: bytes) -> None:
+        head = builder.add(blake3(plain).digest(), len(plain), codec, ids, payload)[1]
+        out.extend(head + payload)
+
+    for codec, plain, bases, payload in coded():
+        ids = [blake3(base).digest() for base in bases]
+        for base, id_ in zip(bases, ids, strict=True):
+            if id_ not in known:
+                add(base, codecs.RAW, [], base)
+                known.add(id_)
+        add(plain, codec, ids, payload)
+    return bytes(out + builder.end())
+
+
 def exact() -> dict[str, bytes]:
     """The golden files that today's encoders must give byte for byte."""
     return {
@@ -168,6 +270,8 @@ def exact() -> dict[str, bytes]:
         "entry-00000001": entry.encode(ENTRY_1),
         "entry-00000002": entry.encode(ENTRY_2),
         "recipe": recipe.encode(RECIPE),
+        "recipe-2": recipe.encode(recipe_2()),
+        "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
         "spool": spool_file(),
@@ -185,6 +289,7 @@ def main(arguments: list[str]) -> None:
     files: dict[str, Any] = exact()
     if "--codecs" in arguments:
         files[CODECS] = segment.encode(SEGMENT_ABOUT, codec_axes())[0]
+        files[PACK_CODECS] = pack_codecs()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (FOLDER / name).write_bytes(data)

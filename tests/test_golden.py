@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 import golden
-from holdfast.format import entry, layout, manifest, recipe, segment, spool, storefile, tree
+from holdfast import codecs
+from holdfast.format import entry, layout, manifest, pack, recipe, segment, spool, storefile, tree
 from holdfast.format.segment import Axis, Footer
 
 PAGES = Path(__file__).parents[1] / "docs" / "format"
@@ -36,14 +38,14 @@ def same_axis(found: Axis, wanted: Axis, key: str) -> bool:
 
 @pytest.mark.parametrize("name", golden.exact())
 def test_encoders_give_the_golden_bytes(name: str) -> None:
-    # `segment` holds only codecs that need no compressor: what pcodec and zstd make of the same
-    # numbers may change with their versions, so `segment-codecs` is decoded only.
+    # `segment` and `pack` hold only codecs that need no compressor: what pcodec and zstd make of the same
+    # numbers may change with their versions, so `segment-codecs` and `pack-codecs` are decoded only.
     assert golden.exact()[name] == golden.read(name)
 
 
 def test_every_golden_file_is_known() -> None:
     names = {path.name for path in golden.FOLDER.iterdir()}
-    assert names == {*golden.exact(), golden.CODECS}
+    assert names == {*golden.exact(), golden.CODECS, golden.PACK_CODECS}
 
 
 def test_the_entries_are_read() -> None:
@@ -64,8 +66,34 @@ def test_the_state_is_the_one_on_the_page() -> None:
 
 def test_recipe_tree_and_store_json_are_read() -> None:
     assert recipe.decode(golden.read("recipe"), place="r") == golden.RECIPE
+    assert recipe.decode(golden.read("recipe-2"), place="r") == golden.recipe_2()
     assert list(tree.decode_tree(golden.read("tree"), place="t")) == golden.TREE
     assert storefile.decode(golden.read("store.json"), place="s") == golden.STORE
+
+
+def packed(data: bytes) -> pack.Index:
+    return pack.index(data, len(data), lambda at, size: data[at : at + size], place="pack")
+
+
+def test_the_pack_is_read() -> None:
+    data = golden.read("pack")
+    for chunk, wanted in zip(packed(data).chunks(), golden.PACKED, strict=True):
+        payload = data[chunk.offset : chunk.offset + chunk.length]
+        bases = list(chunk.bases)
+        assert (chunk.id, chunk.size_bytes, chunk.codec, bases, payload) == wanted
+
+
+def test_every_codec_is_read() -> None:
+    data = golden.read(golden.PACK_CODECS)
+    index, known = packed(data), {}
+    for chunk in index.chunks():
+        payload = data[chunk.offset : chunk.offset + chunk.length]
+        bases = [known[id_] for id_ in chunk.bases]
+        plain = codecs.decode(chunk.codec, payload, chunk.size_bytes, bases).tobytes()
+        assert blake3(plain).digest() == chunk.id
+        known[chunk.id] = plain
+    assert {chunk.codec for chunk in index.chunks()} == set(codecs.BASES_OF)
+    assert {plain for _, plain, _ in golden.CODED} <= set(known.values())
 
 
 def spool_rows(scan: spool.Scan) -> list[Any]:

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "holdfast"
 FLOORS: list[tuple[str, int]] = [
     ("errors", 0), ("digest", 0), ("timestamp", 0), ("names", 0), ("ids", 0), ("wire", 0),
     ("records", 0),
-    ("format", 1), ("query", 1), ("summary", 1), ("sql", 1),
+    ("format", 1), ("chunking", 1), ("codecs", 1), ("query", 1), ("summary", 1), ("sql", 1),
     ("backend", 2),
     ("blobs", 3), ("verified", 3), ("chain", 3), ("series", 3), ("catalog", 3), ("process", 3),
     ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),

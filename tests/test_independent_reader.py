@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 import golden
 import old_stores
 from holdfast.format import entry, manifest, recipe, spool, storefile, tree
 from independent import reader
-from test_golden import SEGMENTS, opened, spool_rows
+from test_golden import SEGMENTS, opened, packed, spool_rows
 from test_old_stores import FORMATS, expected
 
 SOURCE = Path(reader.__file__)
@@ -80,7 +81,8 @@ def test_recipe_tree_and_store_json() -> None:
         recipe.decode(golden.read("recipe"), place="r"),
     )
     assert theirs["pieces"] == [
-        (piece.blob.hex, piece.offset, piece.size_bytes, piece.id.hex()) for piece in ours.pieces
+        (piece.home.hex, piece.offset, piece.size_bytes, piece.id.hex())
+        for piece in map(ours.piece, range(ours.pieces()))
     ]
     entries = tree.decode_tree(golden.read("tree"), place="t")
     assert [
@@ -89,6 +91,42 @@ def test_recipe_tree_and_store_json() -> None:
     assert reader.store_json(golden.read("store.json")) == storefile.decode(
         golden.read("store.json"), place="s"
     )
+
+
+def test_the_recipe_of_version_2() -> None:
+    theirs, ours = reader.recipe_2(golden.read("recipe-2")), golden.recipe_2()
+    assert (theirs["artifact"], theirs["size"]) == (ours.artifact.hex, ours.size_bytes)
+    assert theirs["order"] == ours.order.tolist()
+    assert [about["depth"] for about in theirs["chunks"]] == ours.depths().tolist()
+    for about, chunk in zip(theirs["chunks"], map(ours.chunk, range(len(ours))), strict=True):
+        assert (about["id"], about["size"], about["home"], about["packed"]) == (
+            chunk.id, chunk.size_bytes, chunk.home.hex, chunk.packed,
+        )  # fmt: skip
+        assert (about["offset"], about["length"], about["codec"], tuple(about["bases"])) == (
+            chunk.offset, chunk.length, chunk.codec, chunk.bases,
+        )  # fmt: skip
+    assert [row[0] for row in theirs["tensors"]] == [tensor.name for tensor in ours.tensors]
+
+
+@pytest.mark.parametrize("name", ["pack", golden.PACK_CODECS])
+def test_packs(name: str) -> None:
+    data = golden.read(name)
+    ours = [
+        {"id": c.id, "size": c.size_bytes, "offset": c.offset, "length": c.length,
+         "codec": c.codec, "bases": list(c.bases)}
+        for c in packed(data).chunks()
+    ]  # fmt: skip
+    assert reader.pack(data) == reader.pack_heads(data) == ours
+
+
+def test_every_codec() -> None:
+    data, known = golden.read(golden.PACK_CODECS), {}
+    for about in reader.pack(data):
+        payload = data[about["offset"] : about["offset"] + about["length"]]
+        bases = [known[id_] for id_ in about["bases"]]
+        plain = reader.plain(about["codec"], payload, about["size"], bases)
+        assert blake3(plain).digest() == about["id"]
+        known[about["id"]] = plain
 
 
 @pytest.mark.parametrize("name", FORMATS)

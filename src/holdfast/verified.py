@@ -17,7 +17,7 @@ from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch, NameNotFound
 from holdfast.format import layout, recipe
-from holdfast.format.recipe import Piece, Recipe
+from holdfast.format.recipe import Chunk, Recipe
 
 T = TypeVar("T")
 
@@ -94,7 +94,8 @@ def load_recipe(backend: Backend, digest: Digest) -> Recipe | None:
 def check_blob(backend: Backend, digest: Digest, size_bytes: int | None = None) -> None:
     """Read a whole blob against its sha256, and against the piece ids of its recipe if it has one."""
     made_of = load_recipe(backend, digest)
-    pieces = [p for p in made_of.pieces if p.blob == digest] if made_of else []
+    chunks = [made_of.chunk(number) for number in range(len(made_of))] if made_of else []
+    pieces = [chunk for chunk in chunks if chunk.home == digest and not chunk.packed]
     found = {}
     start = 0
     for data in stream_blob(backend, digest, size_bytes):
@@ -139,26 +140,20 @@ class VerifiedFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         if self._at >= self._recipe.size_bytes or not view:
             return 0
-        index = self._piece_at(self._at)
-        piece, data = self._recipe.pieces[index], self._data(index)
-        part = data[self._at - piece.start :][: len(view)]
+        index = self._recipe.piece_at(self._at)
+        part = self._data(index)[self._at - int(self._recipe.starts[index]) :][: len(view)]
         view[: len(part)] = part
         self._at += len(part)
         return len(part)
 
-    def _piece_at(self, offset: int) -> int:
-        from bisect import bisect_right
-
-        return bisect_right(self._recipe.pieces, offset, key=lambda piece: piece.start) - 1
-
     def _data(self, index: int) -> bytes:
         if self._held[0] != index:
-            piece = self._recipe.pieces[index]
+            piece = self._recipe.piece(index)
             self._held = (index, again(lambda: self._read(piece)))
         return self._held[1]
 
-    def _read(self, piece: Piece) -> bytes:
-        name = layout.blob(piece.blob)
+    def _read(self, piece: Chunk) -> bytes:
+        name = layout.blob(piece.home)
         try:
             data = self._backend.get_range(name, piece.offset, piece.size_bytes)
         except NameNotFound as error:

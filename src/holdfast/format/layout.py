@@ -18,6 +18,7 @@ RUN_HEADS = "heads/runs/"
 RANK_HEADS = "heads/ranks/"
 EXPERIMENT_HEADS = "heads/experiments/"
 BLOBS = "blobs/sha256/"
+PACKS = "packs/sha256/"
 QUARANTINE = "quarantine/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
@@ -28,6 +29,10 @@ _NUMBER = re.compile(r"[0-9]{8}\Z")
 
 def blob(digest: Digest) -> str:
     return f"{BLOBS}{digest.hex[:2]}/{digest.hex}"
+
+
+def pack(digest: Digest) -> str:
+    return f"{PACKS}{digest.hex[:2]}/{digest.hex}"
 
 
 def recipes(digest: Digest) -> str:
