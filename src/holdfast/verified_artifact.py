@@ -158,7 +158,7 @@ def check(backend: Backend, digest: Digest, size_bytes: int | None = None) -> No
     if problem:
         raise problem
     own = [made_of for made_of in found if made_of.homes == ((digest, False),)]
-    if has_blob(backend, digest) is not None or not found:
+    if has_blob(backend, digest) is not None or len(own) == len(found):
         _check_blob(backend, digest, size_bytes, own)
     for made_of in found:
         if made_of not in own:
