@@ -124,9 +124,9 @@ def _encode_off(data: Bytes, choice: Choice, bases: Sequence[Bytes]) -> bytes:
         front = _BLEND.pack(choice.width, shift, choice.kind.number, choice.share)
     if choice.shift is None:
         return front + planes.encode(off) + _tail(data, choice.width)
-    ends = predict.edges(guess, choice.shift)
-    sorted_ = off[predict.order(guess, choice.shift)]
-    return front + planes.encode(sorted_, ends) + _tail(data, choice.width)
+    places = predict.order(guess, choice.shift)
+    ends = predict.edges(guess, choice.shift, places)
+    return front + planes.encode(off[places], ends) + _tail(data, choice.width)
 
 
 def _decode_raw(payload: memoryview, size: int, bases: Sequence[Bytes]) -> Bytes:

@@ -73,18 +73,22 @@ def unrotate(numbers: Numbers) -> Numbers:
     return out
 
 
+def _exponents(guess: Numbers, shift: int) -> NDArray[np.uint8]:
+    exponents: NDArray[np.uint8] = (guess >> guess.dtype.type(shift)).astype(np.uint8)
+    return exponents
+
+
 def order(guess: Numbers, shift: int) -> NDArray[np.intp]:
     """A stable sort by the exponent of the guess, which says how far off it may be."""
-    exponents = (guess >> guess.dtype.type(shift)).astype(np.uint8)
-    return np.argsort(exponents, kind="stable")
+    return np.argsort(_exponents(guess, shift), kind="stable")
 
 
-def edges(guess: Numbers, shift: int, least: int = 4096) -> list[int]:
-    """Where the exponent changes in a sorted guess; groups of fewer than `least` numbers are joined."""
-    exponents = (guess >> guess.dtype.type(shift)).astype(np.uint8)
-    ends = np.cumsum(np.bincount(exponents, minlength=256)).tolist()
+def edges(guess: Numbers, shift: int, places: NDArray[np.intp], least: int = 4096) -> list[int]:
+    """Where the exponent changes in a guess put in the order `places`; groups of fewer than `least`
+    numbers are joined."""
+    exponents = _exponents(guess, shift)[places]
     found, last = [], 0
-    for end in ends:
+    for end in np.searchsorted(exponents, np.arange(256, dtype=np.uint8), side="right").tolist():
         if end - last >= least and guess.size - end >= least:
             found.append(end)
             last = end
