@@ -17,7 +17,7 @@ from holdfast import verified_artifact
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound
 from holdfast.ops import lineage
-from holdfast.ops.artifacts import directory_entries, require
+from holdfast.ops.artifacts import by_digest, directory_entries
 from holdfast.ops.ingest import MIN_PACKED_BYTES, Progress, Stored, Wanted, put
 from holdfast.ops.lineage import Stock
 from holdfast.ops.sources import Memory, Source
@@ -73,7 +73,7 @@ def repack_digest(
     progress: Progress | None = None,
 ) -> Stored:
     """Store an artifact in the layout `wanted`. Raises ArtifactNotFound, Corrupt, BackendError."""
-    size = require(repository, digest)
+    size = by_digest(repository, digest)["size_bytes"]
     if wanted.layout in verified_artifact.layouts(repository.backend, digest) and not wanted.again:
         return Stored(digest, size, wanted.layout == "packed", 0)
     source: Source = Rebuilt(repository, digest)
