@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.ops.look import TailRecord
+    from holdfast.ops.repack import Repacked
     from holdfast.ops.tail import Tail
     from holdfast.ops.verify import Finding
     from holdfast.records import (
@@ -42,6 +43,7 @@ _WHERE = {
     "HoldfastError": "errors",
     "MetricRecord": "records",
     "MetricStats": "summary",
+    "Repacked": "ops.repack",
     "Run": "run",
     "RunRecord": "records",
     "RunStatus": "records",
@@ -67,6 +69,7 @@ __all__ = [
     "HoldfastError",
     "MetricRecord",
     "MetricStats",
+    "Repacked",
     "Run",
     "RunRecord",
     "RunStatus",

@@ -19,6 +19,7 @@ from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
 from holdfast.ops import artifacts, runs
 from holdfast.ops.compact import Compacted, compact
+from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.verify import Finding, verify
@@ -44,6 +45,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
     without one, in memory and ours alone.
 
     `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
+    `layout` is how artifacts are stored where a call does not say: `auto`, `plain` or `packed`.
     `storage_options` are those of fsspec, for a bucket; they are never stored. `single_writer` says that
     no other process writes at the same time, where the storage could not keep them apart.
     Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
@@ -56,9 +58,11 @@ class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
         create: bool = True,
         read_only: bool = False,
         cache: bool = True,
+        layout: str = "auto",
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
     ) -> None:
+        self.layout = Wanted(layout).layout
         self.repository = open_repository(
             url,
             create=create,

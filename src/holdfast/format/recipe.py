@@ -224,6 +224,9 @@ def _spans(recipe: Recipe) -> list[recipe_plain.Span] | None:
     in_order = np.array_equal(recipe.order, np.arange(len(recipe)))
     if columns["codecs"].any() or not (plain and in_order) or recipe.tensors:
         return None
+    own = recipe.homes == ((recipe.artifact, False),)
+    if own and (columns["sizes"][:-1] != CHUNK_BYTES).any():
+        return None  # of an artifact's own blob, older readers expect pieces of that size
     ends = columns["offsets"] + columns["lengths"]
     follows = (columns["offsets"][1:] == ends[:-1]) & (np.diff(columns["homes"]) == 0)
     edges = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(recipe)]
