@@ -23,6 +23,7 @@ class Found:
 
     path: Path
     entry: TreeEntry
+    size_bytes: int = 0  # of a file, when it was looked at
 
 
 def scan_tree(root: Path) -> Iterator[Found]:
@@ -38,7 +39,8 @@ def _scan(directory: Path, prefix: str) -> Iterator[Found]:
         items = sorted(listing, key=lambda item: os.fsencode(item.name))
     for item in items:
         path = prefix + item.name
-        mode = item.stat(follow_symlinks=False).st_mode
+        about = item.stat(follow_symlinks=False)
+        mode = about.st_mode
         bits = stat.S_IMODE(mode) & 0o777
         if stat.S_ISLNK(mode):
             yield Found(Path(item.path), _link(item.path, path))
@@ -46,7 +48,7 @@ def _scan(directory: Path, prefix: str) -> Iterator[Found]:
             yield Found(Path(item.path), TreeEntry(path, "directory", bits))
             yield from _scan(Path(item.path), path + "/")
         elif stat.S_ISREG(mode):
-            yield Found(Path(item.path), TreeEntry(path, "file", bits))
+            yield Found(Path(item.path), TreeEntry(path, "file", bits), about.st_size)
         else:
             raise InvalidValue(
                 f"{item.path} is neither file, directory nor link: leave it out", path=item.path

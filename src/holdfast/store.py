@@ -19,6 +19,7 @@ from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
 from holdfast.ops import artifacts, runs
 from holdfast.ops.compact import Compacted, compact
+from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.verify import Finding, verify
@@ -42,7 +43,8 @@ _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may
 class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
     """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
 
-    `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
+    `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory; `layout` is
+    how artifacts are stored where the call does not say: `auto`, `plain` or `packed`.
     Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied.
     """
 
@@ -53,7 +55,9 @@ class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
         create: bool = True,
         read_only: bool = False,
         cache: bool = True,
+        layout: str = "auto",
     ) -> None:
+        self.layout = Wanted(layout).layout
         self.repository = open_repository(url, create=create, read_only=read_only)
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-from blake3 import blake3
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch, NameNotFound
-from holdfast.format import layout, recipe
-from holdfast.format.recipe import Chunk, Recipe
+from holdfast.format import layout
+
+if TYPE_CHECKING:
+    from holdfast.verified_chunks import Chunks
 
 T = TypeVar("T")
 
@@ -51,7 +51,20 @@ def read_blob(backend: Backend, digest: Digest, size_bytes: int | None = None) -
 
 def stream_blob(backend: Backend, digest: Digest, size_bytes: int | None = None) -> Iterator[bytes]:
     """A blob in pieces. Trust none of them before the iterator has ended without an error."""
-    name = layout.blob(digest)
+    return _stream(backend, layout.blob(digest), digest, size_bytes)
+
+
+def check_file(backend: Backend, name: str, digest: Digest) -> None:
+    """Read all of `name`, which must hash to `digest`. Raises Corrupt or DigestMismatch."""
+
+    def read() -> None:
+        for _ in _stream(backend, name, digest, None):
+            pass
+
+    again(read)
+
+
+def _stream(backend: Backend, name: str, digest: Digest, size_bytes: int | None) -> Iterator[bytes]:
     sha, size = hashlib.sha256(), 0
     try:
         for piece in backend.chunks(name):
@@ -80,51 +93,27 @@ def _check(name: str, found: Digest, wanted: Digest, size: int, size_bytes: int 
         )
 
 
-def load_recipe(backend: Backend, digest: Digest) -> Recipe | None:
-    """A recipe of the artifact, or None if it has none."""
-    for stat in backend.walk(f"recipes/sha256/{digest.hex[:2]}/"):
-        if stat.name.startswith(layout.recipes(digest)):
-            found = recipe.decode(backend.get(stat.name), place=stat.name)
-            if found.artifact != digest:
-                raise Corrupt(f"{stat.name} is the recipe of another artifact", place=stat.name)
-            return found
-    return None
-
-
-def check_blob(backend: Backend, digest: Digest, size_bytes: int | None = None) -> None:
-    """Read a whole blob against its sha256, and against the piece ids of its recipe if it has one."""
-    made_of = load_recipe(backend, digest)
-    chunks = [made_of.chunk(number) for number in range(len(made_of))] if made_of else []
-    pieces = [chunk for chunk in chunks if chunk.home == digest and not chunk.packed]
-    found = {}
-    start = 0
-    for data in stream_blob(backend, digest, size_bytes):
-        found[start] = blake3(data).digest()
-        start += len(data)
-    wrong = next((p for p in pieces if found.get(p.offset) != p.id), None)
-    if wrong is not None and made_of is not None:
-        raise Corrupt(
-            f"the recipe of {digest} is damaged: its piece at byte {wrong.offset} has another id than "
-            "the bytes that are stored; remove the recipe, it is written again with the artifact",
-            place=layout.recipes(digest),
-        )
-
-
 class VerifiedFile(io.RawIOBase):
-    """A seekable, read-only artifact; each piece is checked before a byte of it is handed out."""
+    """A seekable, read-only artifact; each piece is checked before a byte of it is handed out. While it is
+    read front to back, the next pieces are decoded meanwhile."""
 
-    def __init__(self, backend: Backend, made_of: Recipe) -> None:
+    def __init__(self, chunks: Chunks) -> None:
         super().__init__()
-        self._backend = backend
-        self._recipe = made_of
+        self._chunks = chunks
+        self._recipe = chunks.recipe
         self._at = 0
-        self._held: tuple[int, bytes] = (-1, b"")
+        self._held: tuple[int, memoryview] = (-1, memoryview(b""))
+        self._next: tuple[int, Iterator[Any]] | None = None  # (the piece it gives next, the pieces)
 
     def readable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        self._stop()
+        super().close()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._recipe.size_bytes}[whence]
@@ -146,23 +135,21 @@ class VerifiedFile(io.RawIOBase):
         self._at += len(part)
         return len(part)
 
-    def _data(self, index: int) -> bytes:
-        if self._held[0] != index:
-            piece = self._recipe.piece(index)
-            self._held = (index, again(lambda: self._read(piece)))
+    def _data(self, index: int) -> memoryview:
+        before = self._held[0]
+        if before != index:
+            if self._next and self._next[0] == index:
+                piece = next(self._next[1])
+                self._next = (index + 1, self._next[1])
+            else:
+                self._stop()
+                piece = self._chunks.piece(index)
+                if index == before + 1 > 1:  # twice in a row: so it will go on
+                    self._next = (index + 1, self._chunks.pieces(index + 1))
+            self._held = (index, piece.data)
         return self._held[1]
 
-    def _read(self, piece: Chunk) -> bytes:
-        name = layout.blob(piece.home)
-        try:
-            data = self._backend.get_range(name, piece.offset, piece.size_bytes)
-        except NameNotFound as error:
-            raise Corrupt(f"{name} is missing from the store", place=name) from error
-        if blake3(data).digest() != piece.id:
-            raise DigestMismatch(
-                f"{name} is damaged between byte {piece.offset} and {piece.offset + piece.size_bytes}",
-                place=name,
-                expected=piece.id.hex(),
-                found=blake3(data).hexdigest(),
-            )
-        return data
+    def _stop(self) -> None:
+        if self._next:
+            self._next[1].close()  # type: ignore[attr-defined]
+            self._next = None

@@ -24,6 +24,7 @@ class WritingMethods:
     """Mixed into ExperimentStore."""
 
     repository: Repository
+    layout: str
 
     def __init__(self) -> None:
         self.keeper = Keeper()
@@ -134,11 +135,18 @@ class WritingMethods:
         source: artifacts.Source,
         key: str,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        layout: str | None = None,
+        base: str | None = None,
+        compact: bool = False,
     ) -> ArtifactInfo:
-        """Add an artifact to any run, open or finished; `progress` is told (done, all) as it goes."""
+        """Add an artifact to any run, open or finished; `progress` is told (done, all) as it goes.
+
+        The rest as in `Run.log_artifact`."""
         run_id = find_run(self.repository, run_id)
         check_key("artifact", key)
-        about = artifacts.store(self.repository, source, progress)
+        how = artifacts.how(self.repository, run_id, key, layout or self.layout, base, compact)
+        about = artifacts.store(self.repository, source, progress, how)
         chain = self.repository.manifest(run_id)
         chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)

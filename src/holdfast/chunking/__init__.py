@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from holdfast.chunking.containers import look
 from holdfast.chunking.contents import Contents, Doubt, Span
-from holdfast.chunking.cutting import PIECE_BYTES, Piece, companions, pieces
+from holdfast.chunking.cutting import PIECE_BYTES, Ended, Piece, companions, pieces
+from holdfast.chunking.sampling import sample
 
-__all__ = ["PIECE_BYTES", "Contents", "Doubt", "Piece", "Span", "companions", "look", "pieces"]
+__all__ = [
+    "PIECE_BYTES", "Contents", "Doubt", "Ended", "Piece", "Span", "companions", "look", "pieces", "sample",
+]  # fmt: skip

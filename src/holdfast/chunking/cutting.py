@@ -15,6 +15,10 @@ PIECE_BYTES = 1 << 20  # of a tensor
 _WINDOW = 4 << 20  # bytes read at once where the contents decide
 
 
+class Ended(ValueError):
+    """The artifact is shorter than it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Bytes of the artifact from `start` on. In a tensor: `name` and `dtype` of its span, and `at`, how far
@@ -43,12 +47,11 @@ def pieces(
     yield from _by_contents(get, end, size_bytes)
 
 
-def _bytes(get: Getter, offset: int, length: int) -> NDArray[np.uint8]:
+def take(get: Getter, offset: int, length: int) -> NDArray[np.uint8]:
+    """Exactly those bytes. Raises Ended."""
     data: NDArray[np.uint8] = np.frombuffer(get(offset, length), np.uint8)
     if data.size != length:
-        raise ValueError(
-            f"the artifact ended at byte {offset + data.size}: it was changed meanwhile"
-        )
+        raise Ended(f"the artifact ended at byte {offset + data.size}: it was changed meanwhile")
     return data
 
 
@@ -64,7 +67,7 @@ def cuts(size_bytes: int) -> Iterator[tuple[int, int]]:
 
 def _of_tensor(get: Getter, span: Span) -> Iterator[tuple[Piece, NDArray[np.uint8]]]:
     for at, length in cuts(span.stop - span.start):
-        data = _bytes(get, span.start + at, length)
+        data = take(get, span.start + at, length)
         yield Piece(span.start + at, length, span.name, span.dtype, at), data
 
 
@@ -74,7 +77,7 @@ def _by_contents(get: Getter, start: int, stop: int) -> Iterator[tuple[Piece, ND
     while start < stop:
         length = gear.cut(held, last=read == stop)
         if not length:
-            more = _bytes(get, read, min(_WINDOW, stop - read))
+            more = take(get, read, min(_WINDOW, stop - read))
             held = np.concatenate([held, more]) if held.size else more
             read += more.size
             continue

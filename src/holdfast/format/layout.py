@@ -19,6 +19,7 @@ RANK_HEADS = "heads/ranks/"
 EXPERIMENT_HEADS = "heads/experiments/"
 BLOBS = "blobs/sha256/"
 PACKS = "packs/sha256/"
+RECIPES = "recipes/sha256/"
 QUARANTINE = "quarantine/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
@@ -37,7 +38,7 @@ def pack(digest: Digest) -> str:
 
 def recipes(digest: Digest) -> str:
     """The prefix of every recipe of one artifact."""
-    return f"recipes/sha256/{digest.hex[:2]}/{digest.hex}."
+    return f"{RECIPES}{digest.hex[:2]}/{digest.hex}."
 
 
 def recipe(digest: Digest, nonce: bytes) -> str:

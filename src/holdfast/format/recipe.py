@@ -222,7 +222,8 @@ def _spans(recipe: Recipe) -> list[recipe_plain.Span] | None:
     """The spans of version 1, or None if it takes version 2 to say what `recipe` says."""
     columns, plain = recipe.columns, not any(packed for _, packed in recipe.homes)
     in_order = np.array_equal(recipe.order, np.arange(len(recipe)))
-    if columns["codecs"].any() or not (plain and in_order) or recipe.tensors:
+    fixed = (columns["sizes"][:-1] == CHUNK_BYTES).all()
+    if columns["codecs"].any() or not (plain and in_order and fixed) or recipe.tensors:
         return None
     ends = columns["offsets"] + columns["lengths"]
     follows = (columns["offsets"][1:] == ends[:-1]) & (np.diff(columns["homes"]) == 0)

@@ -8,40 +8,84 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from holdfast import blobs, directories, verified
+from holdfast import blobs, directories, verified, verified_artifact
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NameNotFound, NotFound
+from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NotFound
 from holdfast.format import layout, tree
-from holdfast.format.recipe import CHUNK_BYTES
+from holdfast.ops import lineage
+from holdfast.ops.ingest import Wanted, is_large, put
+from holdfast.ops.lineage import Lineage, Stock
+from holdfast.ops.sources import Memory, copied, opened
+from holdfast.ops.sources import Source as Readable
+from holdfast.ops.window import Window
 from holdfast.repository import Repository
 
 Progress = Callable[[int, int], None]  # (done, all): bytes of a file, entries of a directory
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask."""
+
+    wanted: Wanted
+    lineage: Callable[[], Lineage]
+
+
+_ALONE = How(Wanted(), Lineage)
+
+
+def how(
+    repository: Repository, run_id: str, key: str, layout: str, base: str | None, compact: bool
+) -> How:
+    """How to store what goes into a run under `key`. Raises InvalidValue, ArtifactNotFound."""
+    wanted, find = Wanted(layout, compact), partial(lineage.find, repository, run_id, key, base)
+    if base is None:
+        return How(wanted, find)
+    found = find()
+    return How(wanted, lambda: found)
+
+
 def store(
-    repository: Repository, source: Source, progress: Progress | None = None
+    repository: Repository,
+    source: Source,
+    progress: Progress | None = None,
+    how: How = _ALONE,
 ) -> dict[str, Any]:
     """Store a file, a directory, bytes or a binary stream; returns what a manifest says of it.
 
     Raises NotFound when there is no such path, InvalidValue for what cannot be an artifact.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        digest, size = blobs.put_bytes(repository.backend, bytes(source))
-        return _about(digest, size, "bytes")
+        return _store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
-        return _store_path(repository, Path(source), progress)
+        return _store_path(repository, Path(source), progress, how)
     if not hasattr(source, "read"):
         raise InvalidValue(
             f"an artifact is a path, bytes or an open binary file, not {type(source).__name__}"
         )
     if isinstance(source, io.TextIOBase):
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
-    digest, size = blobs.put(repository.backend, blobs.pieces_of(source))
-    return _about(digest, size, "bytes")
+    with copied(source) as held:
+        return _store_one(repository, held, "bytes", how, progress)
+
+
+def _store_one(
+    repository: Repository, source: Readable, kind: str, how: How, progress: Progress | None
+) -> dict[str, Any]:
+    """An artifact that is one row of bytes."""
+    if not is_large(source.size_bytes, how.wanted):
+        stored = put(repository.backend, source, Window(repository.backend), how.wanted, progress)
+        return _about(stored.digest, stored.size_bytes, kind)
+    lineage = how.lineage()
+    window = Stock(repository, lineage, is_directory=False).whole()
+    stored = put(repository.backend, source, window, how.wanted, progress)
+    return _about(stored.digest, stored.size_bytes, kind) | lineage.about()
 
 
 def _about(digest: Digest, size_bytes: int, kind: str) -> dict[str, Any]:
@@ -53,17 +97,17 @@ def _about(digest: Digest, size_bytes: int, kind: str) -> dict[str, Any]:
     }
 
 
-def _store_path(repository: Repository, path: Path, progress: Progress | None) -> dict[str, Any]:
+def _store_path(
+    repository: Repository, path: Path, progress: Progress | None, how: How
+) -> dict[str, Any]:
     if path.is_dir():
-        return _store_directory(repository, path, progress)
+        return _store_directory(repository, path, progress, how)
     if not path.exists():
         raise NotFound(f"there is no file or directory {path}", path=str(path))
     if not path.is_file():
         raise InvalidValue(f"{path} is neither a file nor a directory", path=str(path))
-    with open(path, "rb", buffering=0) as file:
-        pieces = _counted(blobs.pieces_of(file), path.stat().st_size, progress)
-        digest, size = blobs.put(repository.backend, pieces)
-    return _about(digest, size, "file")
+    with opened(path) as source:
+        return _store_one(repository, source, "file", how, progress)
 
 
 def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
@@ -77,46 +121,48 @@ def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> 
 
 
 def _store_directory(
-    repository: Repository, root: Path, progress: Progress | None
+    repository: Repository, root: Path, progress: Progress | None, how: How
 ) -> dict[str, Any]:
     entries, total = [], 0
     everything = list(directories.scan_tree(root))
+    large = any(is_large(found.size_bytes, how.wanted) for found in everything)
+    lineage = how.lineage() if large else Lineage()
+    stock = Stock(repository, lineage, is_directory=True)
     for number, found in enumerate(everything):
         if progress:
             progress(number, len(everything))
         entry = found.entry
         if entry.kind == "file":
-            with open(found.path, "rb", buffering=0) as file:
-                digest, size = blobs.put(repository.backend, blobs.pieces_of(file))
-            entry = tree.TreeEntry(entry.path, "file", entry.mode, digest.raw, size, None)
+            with opened(found.path) as source:
+                stored = put(repository.backend, source, stock.file(entry.path), how.wanted)
+            if stored.recipe:
+                stock.window.add(stored.recipe)
+            size = stored.size_bytes
+            entry = tree.TreeEntry(entry.path, "file", entry.mode, stored.digest.raw, size, None)
             total += size
         entries.append(entry)
     digest, _ = blobs.put_bytes(repository.backend, tree.encode_tree(entries))
-    return _about(digest, total, "directory")
+    return _about(digest, total, "directory") | (lineage.about() if large else {})
 
 
 def read(repository: Repository, digest: Digest) -> bytes:
     """All bytes of an artifact. Raises ArtifactNotFound or Corrupt."""
     require(repository, digest)
-    return verified.read_blob(repository.backend, digest)
+    return verified_artifact.read(repository.backend, digest)
 
 
 def require(repository: Repository, digest: Digest) -> int:
-    """The stored size of an artifact. Raises ArtifactNotFound."""
-    try:
-        return repository.backend.stat(layout.blob(digest)).size_bytes
-    except NameNotFound as error:
-        raise ArtifactNotFound(f"{digest} is not in the store", digest=str(digest)) from error
+    """The size of an artifact. Raises ArtifactNotFound, Corrupt."""
+    size = verified_artifact.size_of(repository.backend, digest)
+    if size is None:
+        raise ArtifactNotFound(f"{digest} is not in the store", digest=str(digest))
+    return size
 
 
 def open_file(repository: Repository, digest: Digest) -> io.BufferedReader | io.BytesIO:
     """A seekable binary file, each piece verified before it is handed out."""
-    size = require(repository, digest)
-    if size > CHUNK_BYTES:
-        made_of = verified.load_recipe(repository.backend, digest)
-        if made_of is not None:
-            return io.BufferedReader(verified.VerifiedFile(repository.backend, made_of))
-    return io.BytesIO(verified.read_blob(repository.backend, digest))
+    require(repository, digest)
+    return verified_artifact.open_file(repository.backend, digest)
 
 
 def fetch(
@@ -132,7 +178,7 @@ def fetch(
         entries = directory_entries(repository, digest)
 
         def open_blob(raw: bytes, size: int) -> Iterator[bytes]:
-            return verified.stream_blob(repository.backend, Digest.from_raw(raw), size)
+            return verified_artifact.stream(repository.backend, Digest.from_raw(raw), size)
 
         return directories.extract_tree(entries, target, open_blob, overwrite)
     return _fetch_file(repository, digest, target, overwrite, progress)
@@ -140,7 +186,7 @@ def fetch(
 
 def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:
     """What lies in a directory artifact."""
-    data = verified.read_blob(repository.backend, digest)
+    data = verified_artifact.read(repository.backend, digest)
     return tree.decode_tree(data, place=layout.blob(digest))
 
 
@@ -172,7 +218,9 @@ def _fetch_file(
 def _write(repository: Repository, digest: Digest, path: Path, progress: Progress | None) -> None:
     total = require(repository, digest)
     with open(path, "wb") as file:
-        for piece in _counted(verified.stream_blob(repository.backend, digest), total, progress):
+        for piece in _counted(
+            verified_artifact.stream(repository.backend, digest), total, progress
+        ):
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from holdfast import verified
+from holdfast import verified, verified_artifact
 from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
 from holdfast.format import layout
@@ -86,12 +86,17 @@ def _verify_run(repository: Repository, run_id: str, seen: Seen) -> list[Finding
 
 
 def _verify_others(repository: Repository, seen: Seen) -> list[Finding]:
-    """The blobs that no run refers to: what is stored later may come to rest on them."""
+    """What no run refers to: what is stored later may come to rest on it."""
     findings: list[Finding] = []
-    for stat in repository.backend.walk(layout.BLOBS):
-        name = stat.name.rpartition("/")[2]
-        if name not in seen:
-            _once(repository, Digest(name), None, "no run", findings, seen)
+    for prefix in (layout.BLOBS, layout.RECIPES):
+        for stat in repository.backend.walk(prefix):
+            name = stat.name.rpartition("/")[2].partition(".")[0]
+            if name not in seen:
+                _once(repository, Digest(name), None, "no run", findings, seen)
+    for stat in repository.backend.walk(layout.PACKS):
+        digest = Digest(stat.name.rpartition("/")[2])
+        check = partial(verified.check_file, repository.backend, stat.name, digest)
+        _try(findings, "no run alone", check)
     return findings
 
 
@@ -135,4 +140,4 @@ def _once(
 
 def _read(repository: Repository, digest: Digest, size_bytes: int | None) -> None:
     """Read a blob, and hold its recipe, if it has one, against the same bytes."""
-    verified.again(lambda: verified.check_blob(repository.backend, digest, size_bytes))
+    verified.again(lambda: verified_artifact.check(repository.backend, digest, size_bytes))

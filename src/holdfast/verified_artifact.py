@@ -1,0 +1,162 @@
+"""An artifact by its digest, wherever its bytes lie: in its own blob, or in packs as a recipe says.
+
+    size_of   how long it is                      find      its recipe, by choice the shortest
+    stream    all bytes, piece by piece, checked   read      all bytes, checked
+    open_file a seekable file, ranges checked      check     read everything, hold the recipes against it
+
+The blob comes first. Nothing leaves here that was not held against the sha256 or the id of a chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from blake3 import blake3
+
+from holdfast.ahead import read_ahead
+from holdfast.backend.base import Backend
+from holdfast.digest import Digest
+from holdfast.errors import Corrupt, DigestMismatch, HoldfastError, NameNotFound
+from holdfast.format import layout, recipe
+from holdfast.format.recipe import CHUNK_BYTES, Recipe
+from holdfast.verified import VerifiedFile, again, read_blob, stream_blob
+from holdfast.verified_chunks import Chunks
+
+
+def recipes(backend: Backend, digest: Digest) -> tuple[list[Recipe], HoldfastError | None]:
+    """(the recipes of an artifact that can be read, what is wrong with the first that cannot)."""
+    found, problem = [], None
+    for stat in backend.walk(layout.recipes(digest).rpartition("/")[0] + "/"):
+        if stat.name.startswith(layout.recipes(digest)):
+            try:
+                found.append(again(lambda name=stat.name: _load(backend, name, digest)))  # type: ignore[misc]
+            except HoldfastError as error:
+                problem = problem or error
+    return found, problem
+
+
+def _load(backend: Backend, name: str, digest: Digest) -> Recipe:
+    made_of = recipe.decode(backend.get(name), place=name)
+    if made_of.artifact != digest:
+        raise Corrupt(f"{name} is the recipe of another artifact", place=name)
+    return made_of
+
+
+def find(backend: Backend, digest: Digest) -> Recipe | None:
+    """The recipe that stores the artifact in the fewest bytes, None if there is none. Raises Corrupt if
+    all there are are damaged."""
+    found, problem = recipes(backend, digest)
+    if not found and problem:
+        raise problem
+    return min(found, key=stored_bytes, default=None)
+
+
+def stored_bytes(made_of: Recipe) -> int:
+    """The bytes that its chunks take, bases included."""
+    return int(made_of.columns["lengths"].sum(dtype="int64"))
+
+
+def has_blob(backend: Backend, digest: Digest) -> int | None:
+    """The size of the artifact's own blob, None if it has none."""
+    try:
+        return backend.stat(layout.blob(digest)).size_bytes
+    except NameNotFound:
+        return None
+
+
+def size_of(backend: Backend, digest: Digest) -> int | None:
+    """The length of the artifact, None if the store has nothing of it. Raises Corrupt."""
+    size = has_blob(backend, digest)
+    if size is None:
+        made_of = find(backend, digest)
+        size = made_of.size_bytes if made_of else None
+    return size
+
+
+def stream(backend: Backend, digest: Digest, size_bytes: int | None = None) -> Iterator[Any]:
+    """All bytes in pieces. Trust none of them before the iterator has ended without an error.
+
+    Raises Corrupt or DigestMismatch, naming what is damaged."""
+    made_of = None if has_blob(backend, digest) is not None else find(backend, digest)
+    if made_of is None:  # also when nothing is there: the blob is what is missing
+        yield from read_ahead(stream_blob(backend, digest, size_bytes))
+    else:
+        yield from _unpacked(backend, made_of, size_bytes)
+
+
+def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iterator[Any]:
+    place = layout.recipes(made_of.artifact)
+    if size_bytes is not None and size_bytes != made_of.size_bytes:
+        raise DigestMismatch(
+            f"{place}* is damaged: it makes {made_of.size_bytes} bytes of {made_of.artifact} and "
+            f"should make {size_bytes}",
+            place=place,
+            expected=str(made_of.artifact),
+            found="",
+        )
+    sha = hashlib.sha256()
+    for piece in Chunks(backend, made_of).pieces():
+        sha.update(piece.data)
+        yield piece.data
+    found = Digest(sha.hexdigest())
+    if found != made_of.artifact:
+        raise DigestMismatch(
+            f"{place}* is damaged: what it makes has the digest {found} and should have "
+            f"{made_of.artifact}",
+            place=place,
+            expected=str(made_of.artifact),
+            found=str(found),
+        )
+
+
+def read(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bytes:
+    """All bytes. Raises Corrupt or DigestMismatch."""
+    if has_blob(backend, digest) is not None:
+        return read_blob(backend, digest, size_bytes)
+    return again(lambda: b"".join(stream(backend, digest, size_bytes)))
+
+
+def open_file(backend: Backend, digest: Digest) -> io.BufferedReader | io.BytesIO:
+    """A seekable binary file, each piece verified before it is handed out. Raises Corrupt."""
+    size = has_blob(backend, digest)
+    if size is None or size > CHUNK_BYTES:
+        made_of = find(backend, digest)
+        if made_of is not None:
+            return io.BufferedReader(VerifiedFile(Chunks(backend, made_of)))
+    return io.BytesIO(read_blob(backend, digest))
+
+
+def check(backend: Backend, digest: Digest, size_bytes: int | None = None) -> None:
+    """Read all of an artifact, in each form it is stored in. Raises Corrupt."""
+    found, problem = recipes(backend, digest)
+    if problem:
+        raise problem
+    own = [made_of for made_of in found if made_of.homes == ((digest, False),)]
+    if has_blob(backend, digest) is not None or not found:
+        _check_blob(backend, digest, size_bytes, own)
+    for made_of in found:
+        if made_of not in own:
+            for _ in _unpacked(backend, made_of, size_bytes):
+                pass
+
+
+def _check_blob(
+    backend: Backend, digest: Digest, size_bytes: int | None, own: list[Recipe]
+) -> None:
+    """Read a blob against its sha256, and the ids of its recipes against the same bytes."""
+    for _ in read_ahead(stream_blob(backend, digest, size_bytes)):
+        pass
+    name = layout.blob(digest)
+    for made_of in own:
+        for number in range(len(made_of)):
+            chunk = made_of.chunk(number)
+            if blake3(backend.get_range(name, chunk.offset, chunk.length)).digest() != chunk.id:
+                raise Corrupt(
+                    f"the recipe of {digest} is damaged: its piece at byte {chunk.offset} has another "
+                    "id than the bytes that are stored; remove the recipe, it is written again with "
+                    "the artifact",
+                    place=layout.recipes(digest),
+                )
