@@ -67,7 +67,7 @@ def as_stored(raw: NDArray[np.uint8], tensor: Tensor) -> Array:
 
 def native(stored: Array, dtype: str) -> Array:
     """The array in the order of this machine's bytes, in C order, with the type that its dtype means."""
-    plain = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    plain: Array = np.asarray(stored, stored.dtype.newbyteorder("="), order="C")
     wanted = ml_dtype(dtype)
     return plain if wanted is None else plain.view(wanted)
 
@@ -87,7 +87,7 @@ def ml_dtype(dtype: str) -> Any:
 def floats(stored: Array, dtype: str) -> Array:
     """The numbers as float32, exact for every type of at most 2 bytes; float64 and complex ones stay."""
     name = dtype.removeprefix(">")
-    plain = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    plain: Array = np.asarray(stored, stored.dtype.newbyteorder("="), order="C")
     if name == "BF16":
         return (plain.astype(np.uint32) << 16).view(np.float32)
     if name in _SMALL or name == "F8_E8M0":
@@ -98,7 +98,9 @@ def floats(stored: Array, dtype: str) -> Array:
         return pairs.view(np.complex64).reshape(plain.shape)
     if plain.dtype.kind == "c" or plain.dtype == np.float64:
         return plain
-    return plain.astype(np.float64 if plain.dtype.itemsize >= 4 and plain.dtype.kind != "f" else np.float32)
+    return plain.astype(
+        np.float64 if plain.dtype.itemsize >= 4 and plain.dtype.kind != "f" else np.float32
+    )
 
 
 @cache
@@ -106,7 +108,7 @@ def _table(name: str) -> NDArray[np.float32]:
     """The value of each of the 256 floats of a type of 8 bits."""
     codes = np.arange(256)
     if name == "F8_E8M0":
-        values = np.exp2(codes - 127.0)
+        values: Array = np.exp2(codes - 127.0)
         values[255] = np.nan
         return values.astype(np.float32)
     exponent_bits, mantissa_bits, bias, infinite, nan_is_minus_zero = _SMALL[name]

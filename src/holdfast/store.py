@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
+from holdfast.checkpointing import CheckpointMethods
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
 from holdfast.ops import artifacts, runs
@@ -40,7 +41,7 @@ Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
+class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMethods):
     """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
 
     `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory; `layout` is

@@ -84,7 +84,9 @@ class Ranges:
             try:
                 plain[number] = self._decode(chunk, stored.pop(number), bases)
             except Corrupt:
-                plain[number] = self._decode(chunk, self._get(chunk, chunk.offset, chunk.length), bases)
+                plain[number] = self._decode(
+                    chunk, self._get(chunk, chunk.offset, chunk.length), bases
+                )
         return plain
 
     def _stored(self, made_of: Recipe, numbers: list[int]) -> dict[int, bytes]:
