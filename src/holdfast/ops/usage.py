@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, InvalidValue
+from holdfast.errors import Corrupt, InvalidValue, UnsupportedFormat
 from holdfast.format import layout, pack, recipe
 from holdfast.format.recipe import Recipe
 from holdfast.ops import artifacts
@@ -154,7 +154,7 @@ class _Items:
                 self.sizes += sizes
                 self.sizes[number] -= sum(sizes)
                 offsets = index.columns["offsets"].astype(np.int64)
-            except Corrupt:
+            except (Corrupt, UnsupportedFormat):
                 pass
             self._packs[home] = first, offsets
         return self._packs[home]
