@@ -3,6 +3,7 @@
     python3 do.py demo      train small models, log them, find the best one, read it back
     python3 do.py test      the test suite
     python3 do.py check     lint, format, types
+    python3 do.py servers   the tests against real storage servers, which it installs where it may
     python3 do.py long      the tests that take minutes
     python3 do.py bench     the benchmarks, beside peers installed for the occasion
 
@@ -71,7 +72,14 @@ def run(*command: str) -> int:
 
 COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
     "demo": ("dev", [["-m", "holdfast.cli", "demo"]]),
-    "test": ("dev", [["-m", "pytest", "-n", "2", "-m", "not slow"]]),
+    "test": ("dev", [["-m", "pytest", "-n", "2", "-m", "not slow and not server"]]),
+    "servers": (
+        "dev,s3,gcs,azure",
+        [
+            ["tests/servers/install.py"],
+            ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "server and not slow"],
+        ],
+    ),
     "long": ("dev", [["-m", "pytest", "-m", "slow"]]),
     "check": (
         "dev",
@@ -81,7 +89,7 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
             ["-m", "mypy"],
         ],
     ),
-    "bench": ("dev,bench", [["-m", "benchmarks"]]),
+    "bench": ("dev,s3,bench", [["-m", "benchmarks"]]),
 }
 
 if __name__ == "__main__":

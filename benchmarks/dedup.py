@@ -97,7 +97,16 @@ def zstd(versions: Versions, place: Path) -> tuple[float, float, float | None]:
     def put() -> None:
         for number, version in enumerate(versions):
             archive = place / "store" / f"{number}.tar.zst"
-            command = ["tar", "-C", version.parent, "-I", "zstd -3 -T2", "-cf", archive, version.name]
+            command = [
+                "tar",
+                "-C",
+                version.parent,
+                "-I",
+                "zstd -3 -T2",
+                "-cf",
+                archive,
+                version.name,
+            ]
             subprocess.run(command, **QUIET)
 
     def get() -> None:
@@ -164,7 +173,11 @@ def compare(name: str, versions: Versions, place: Path, without: tuple[str, ...]
     for tool, work in TOOLS.items():
         if tool in without:
             continue
-        if shutil.which(tool.split()[0].strip(",")) is None and tool[0].islower() and tool != "copy":
+        if (
+            shutil.which(tool.split()[0].strip(",")) is None
+            and tool[0].islower()
+            and tool != "copy"
+        ):
             print(f"| {name} | {tool} | not installed | | | |")
             continue
         home = place / "tool"
@@ -265,7 +278,9 @@ def one_tensor(place: Path) -> None:
 
     path = place / "model.safetensors"
     large_checkpoint(path)
-    print("| one tensor of 16 MB of 1,024 MB | MB read | requests | ms | in, MB/s | out, MB/s | peak, MiB |")
+    print(
+        "| one tensor of 16 MB of 1,024 MB | MB read | requests | ms | in, MB/s | out, MB/s | peak, MiB |"
+    )
     print("|---|---|---|---|---|---|---|")
     for layout in ("plain", "packed"):
         home = place / layout
@@ -299,5 +314,3 @@ def run(place: Path) -> None:
     compare("table", tables(place / "tables"), place, ("Holdfast compact",))
     print()
     one_tensor(place)
-
-

@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 
 import holdfast
+from servers.base import Server
+from servers.ceph import Ceph
+from servers.others import Azurite, GoogleEmulator, Moto, Rclone
+from servers.swift import Swift
 
 
 @pytest.fixture(autouse=True)
 def _private_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No test touches the user's own cache; none has more metrics because it took long."""
+    """No test touches the user's own cache or state; none has more metrics because it took long."""
     monkeypatch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("HOLDFAST_SYSTEM", "off")
+    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -25,3 +30,44 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[holdfast.E
     url = tmp_path / "lab" if request.param == "local" else None
     with holdfast.ExperimentStore(url) as opened:
         yield opened
+
+
+def _server(kind: type[Server], place: Path) -> Iterator[Server]:
+    """A server for the whole session; the test is skipped, and says why, where it is not installed."""
+    reason = kind.missing()
+    if reason:
+        pytest.skip(reason)
+    server = kind(place)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(Ceph, tmp_path_factory.mktemp("servers") / "ceph")
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(Moto, tmp_path_factory.mktemp("servers") / "moto")
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(Azurite, tmp_path_factory.mktemp("servers") / "azurite")
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(GoogleEmulator, tmp_path_factory.mktemp("servers") / "google")
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(Rclone, tmp_path_factory.mktemp("servers") / "rclone")
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(Swift, tmp_path_factory.mktemp("servers") / "swift")

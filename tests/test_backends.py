@@ -115,5 +115,5 @@ def test_urls(tmp_path: Path) -> None:
     assert connect("memory://one") is not connect("memory://two")
     assert connect(tmp_path).url == str(tmp_path)
     assert connect(f"file://{tmp_path}").url == str(tmp_path)
-    with pytest.raises(NotAStore, match="sftp://"):
-        connect("sftp://host/lab")
+    with pytest.raises(NotAStore, match="gopher://"):
+        connect("gopher://host/lab")

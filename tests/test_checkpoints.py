@@ -69,11 +69,16 @@ def test_a_resumed_run_counts_the_checkpoints_from_before(store: holdfast.Experi
     with store.resume("r", step=21) as run:
         run.log_checkpoint(state(25), step=25, keep_last=2)
     assert keys(store) == ["checkpoints/25", "checkpoints/30"]
-    assert store.load_checkpoint("r")["w"][0, 0] == 25  # of the later attempt, though its step is lower
+    assert (
+        store.load_checkpoint("r")["w"][0, 0] == 25
+    )  # of the later attempt, though its step is lower
 
 
 def test_two_writers_of_a_run_do_not_lose_names(store: holdfast.ExperimentStore) -> None:
-    with store.start_run("t", run_id="r", capture=False) as run, store.join_run("r", rank=1) as other:
+    with (
+        store.start_run("t", run_id="r", capture=False) as run,
+        store.join_run("r", rank=1) as other,
+    ):
         run.log_checkpoint(state(1), step=1, keep_last=3)
         other.log_checkpoint(state(2), step=2, keep_last=3)
         run.log_checkpoint(state(3), step=3, keep_last=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,7 +187,7 @@ def test_a_full_disk_is_said_plainly_and_loses_nothing(
         run.log({"x": 0.0}, step=0)
         assert isinstance(run._writer._appender, spoolfile.MappedAppender) is mapped
         with pytest.raises(StorageFull, match="disk is full"):
-            run.log_artifact(bytes(8_000_000), key="big")
+            run.log_artifact(random.Random(1).randbytes(8_000_000), key="big")
         (disk / "filler").write_bytes(b"")
         with open(disk / "filler", "ab", buffering=0) as filler, pytest.raises(OSError):
             while True:

@@ -384,7 +384,7 @@ def test_verify_reads_what_nothing_refers_to_and_holds_recipes_against_the_bytes
     backend.put(layout.blob(digest), b"nobody's")
     data = bytes(CHUNK_BYTES + 1)
     with store.start_run("x") as run:
-        whole = run.log_artifact(data, key="k").digest
+        whole = run.log_artifact(data, key="k", layout="plain").digest
     [stat] = backend.walk("recipes/")
     wrong = recipe.plain(whole, len(data), [bytes(32), bytes(32)])
     backend.put(stat.name, recipe.encode(wrong))

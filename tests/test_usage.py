@@ -116,7 +116,9 @@ def check(store: holdfast.ExperimentStore, by: str = "run") -> None:
 def test_the_sums_are_the_disk_and_a_removal_frees_what_was_said(plan: Any, gone: int) -> None:
     with holdfast.ExperimentStore() as store:
         for number in range(3):
-            with store.start_run(f"e{number % 2}", run_id=f"r{number}", capture=False, system=False) as run:
+            with store.start_run(
+                f"e{number % 2}", run_id=f"r{number}", capture=False, system=False
+            ) as run:
                 run.log({"loss": number})
                 for of, key, blocks, how in plan:
                     if of == number:
@@ -167,10 +169,14 @@ def test_a_damaged_index_of_a_pack_leaves_the_sums_exact(tmp_path: Path) -> None
 def test_where_chooses_the_rows_and_the_rest_is_one_number(tmp_path: Path) -> None:
     with holdfast.open(tmp_path / "lab") as store:
         for number in range(3):
-            with store.start_run("e", run_id=f"r{number}", config={"n": number}, capture=False) as run:
+            with store.start_run(
+                "e", run_id=f"r{number}", config={"n": number}, capture=False
+            ) as run:
                 run.log_artifact(BLOCKS[0] + BLOCKS[number], "a")
         every, some = store.du(), store.du("config.n > 0")
-        assert [row.run_id for row in some.rows if row.run_id != "r0"] == [r.run_id for r in some.rows]
+        assert [row.run_id for row in some.rows if row.run_id != "r0"] == [
+            r.run_id for r in some.rows
+        ]
         gone = next(row for row in every.rows if row.run_id == "r0")
         assert some.hidden_bytes == gone.freed_bytes
         assert dataclasses.replace(every, rows=[], hidden_bytes=0) == dataclasses.replace(

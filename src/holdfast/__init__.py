@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from holdfast.errors import HoldfastError
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.look import TailRecord
+    from holdfast.ops.repack import Repacked
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
@@ -45,6 +46,7 @@ _WHERE = {
     "HoldfastError": "errors",
     "MetricRecord": "records",
     "MetricStats": "summary",
+    "Repacked": "ops.repack",
     "Run": "run",
     "RunRecord": "records",
     "RunStatus": "records",
@@ -76,6 +78,7 @@ __all__ = [
     "HoldfastError",
     "MetricRecord",
     "MetricStats",
+    "Repacked",
     "Run",
     "RunRecord",
     "RunStatus",

@@ -15,15 +15,13 @@ WORKERS = max(2, min(8, os.cpu_count() or 2))
 _END = object()
 
 
-def in_order(
-    work: Callable[[T], U], items: Iterable[T], *, ahead: int | None = None
-) -> Iterator[U]:
-    """`work(item)` of each item, in the order of the items, on WORKERS threads.
+def in_order(work: Callable[[T], U], items: Iterable[T], *, workers: int = WORKERS) -> Iterator[U]:
+    """`work(item)` of each item, in the order of the items, on so many threads.
 
-    At most `ahead` items (three for each thread) are taken before their results are asked for. The first
+    At most three items for each thread are taken before their results are asked for. The first
     error comes out where its result would; what has begun then is waited for."""
-    most = ahead or 3 * WORKERS
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="holdfast")
+    most = 3 * workers
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="holdfast")
     waiting: deque[Future[U]] = deque()
     try:
         for item in items:

@@ -130,6 +130,12 @@ class StorageFull(BackendError):
     code = "storage_full"
 
 
+class Unavailable(BackendError):
+    """An object store did not answer, or says that it is overloaded: trying again later may do."""
+
+    code = "unavailable"
+
+
 class ReadOnly(BackendError):
     """The store was opened read-only."""
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from holdfast.backend.base import Backend
 from holdfast.backend.connect import connect
 from holdfast.backend.local import LocalBackend
+from holdfast.backend.probe import weakness
 from holdfast.backend.wrap import WatchedBackend, refuse_writes
 from holdfast.chain import Chain
-from holdfast.errors import NameExists, NameNotFound, NotAStore, UnsupportedFormat
+from holdfast.errors import Corrupt, NameExists, NameNotFound, NotAStore, UnsupportedFormat
 from holdfast.format import layout, storefile
 from holdfast.timestamp import Timestamp
 
-_FEATURES: dict[str, set[str]] = {"read": set(), "write": set()}  # what this version understands
+SINGLE_WRITER = "single-writer"  # the storage has no exclusive create, and its user goes on
+# What this version understands.
+_FEATURES: dict[str, set[str]] = {"read": set(), "write": {SINGLE_WRITER}}
+_ONE_WRITER = (
+    "the storage of this store cannot keep several writers apart; if yours is the only one, "
+    "open it with single_writer=True"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +54,19 @@ class Repository:
 
 
 def open_repository(
-    url: str | os.PathLike[str] | None, *, create: bool = True, read_only: bool = False
+    url: str | os.PathLike[str] | None,
+    *,
+    create: bool = True,
+    read_only: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    single_writer: bool = False,
 ) -> Repository:
     """Open the store at `url`; with `create`, found one in a new or empty place.
 
+    A store of one writer opens read-only unless `single_writer` says that this is it.
     Raises NotAStore, UnsupportedFormat, Corrupt (store.json is damaged) and AccessDenied.
     """
-    backend = connect(url)
+    backend = connect(url, storage_options)
     about = _read(backend)
     if about is None:
         if not create or read_only:
@@ -58,18 +74,39 @@ def open_repository(
                 f"{backend.url} is not a Holdfast store: make one with `holdfast init`",
                 url=backend.url,
             )
-        about = _found(backend)
+        about = _found(backend, single_writer)
     _check_features(backend.url, about)
     if read_only:
-        backend = WatchedBackend(backend, refuse_writes)
-    return Repository(backend, backend, about["store_id"], read_only)
+        return _wired(WatchedBackend(backend, refuse_writes), about, True)
+    if SINGLE_WRITER in about["features"]["write"] and not single_writer:
+        return _wired(WatchedBackend(backend, partial(refuse_writes, why=_ONE_WRITER)), about, True)
+    return _wired(backend, about, False)
 
 
-def connected(backend: Backend) -> Repository:
+def connected(backend: Backend, *, single_writer: bool = False) -> Repository:
     """The store on a backend that is connected already; founded if it is empty."""
-    about = _read(backend) or _found(backend)
+    about = _read(backend) or _found(backend, single_writer)
     _check_features(backend.url, about)
-    return Repository(backend, backend, about["store_id"], False)
+    return _wired(backend, about, False)
+
+
+def _wired(backend: Backend, about: dict[str, Any], read_only: bool) -> Repository:
+    store_id = about["store_id"]
+    spools = backend if backend.capabilities.append else LocalBackend(state_place(store_id))
+    return Repository(backend, spools, store_id, read_only)
+
+
+def state_place(store_id: str) -> str:
+    """The directory for what this machine has not sent to a remote store yet: in
+    $HOLDFAST_STATE_DIR, else in the user's state directory. Raises Corrupt for an id that is no name."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", store_id):
+        raise Corrupt(f"store.json is damaged: {store_id!r} is no store id", place=layout.STORE)
+    folder = os.environ.get("HOLDFAST_STATE_DIR")
+    if not folder:
+        from platformdirs import user_state_dir
+
+        folder = user_state_dir("holdfast", appauthor=False)
+    return os.path.join(folder, store_id)
 
 
 def _read(backend: Backend) -> dict[str, Any] | None:
@@ -94,14 +131,14 @@ def _check_features(url: str, about: dict[str, Any]) -> None:
             )
 
 
-def _found(backend: Backend) -> dict[str, Any]:
+def _found(backend: Backend, single_writer: bool) -> dict[str, Any]:
     """Make a new store. Of two that try at once, both end up with the one that won."""
     if isinstance(backend, LocalBackend):
         _check_place(backend.root)
     about = {
         "format": storefile.FORMAT,
         "store_id": str(uuid.uuid4()),
-        "features": {"read": [], "write": [], "gc": []},
+        "features": {"read": [], "write": _needed(backend, single_writer), "gc": []},
         "created_at": str(Timestamp.now()),
     }
     try:
@@ -109,6 +146,22 @@ def _found(backend: Backend) -> dict[str, Any]:
     except NameExists:
         return _read(backend) or about
     return about
+
+
+def _needed(backend: Backend, single_writer: bool) -> list[str]:
+    """The features without which the new store must not be written. Raises NotAStore."""
+    if backend.capabilities.append:
+        return []  # a disk or this process's memory, whose contract our own tests keep
+    problem = weakness(backend)
+    if problem is None:
+        return []
+    if not single_writer:
+        raise NotAStore(
+            f"no store can be made at {backend.url}: {problem}. If only one process will ever write "
+            "at a time, say so: single_writer=True, or `holdfast init --single-writer`",
+            url=backend.url,
+        )
+    return [SINGLE_WRITER]
 
 
 def _check_place(root: str) -> None:

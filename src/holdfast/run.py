@@ -126,6 +126,16 @@ class Run:
         )
         return ArtifactInfo.from_state(key, artifact)
 
+    def log_artifacts(self, sources: Mapping[str, artifacts.Source]) -> dict[str, ArtifactInfo]:
+        """Store many sources by their keys, several at once; all of them become part of the run in one
+        step, or none. Raises what `log_artifact` raises."""
+        self._refuse_finished()
+        for key in sources:
+            check_key("artifact", key)
+        abouts = artifacts.store_many(self.store.repository, sources, self.store._how(self.id))
+        self._writer.commit({"artifacts": abouts} if abouts else {})
+        return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Add tags or change them; a value of None takes the tag away."""
         self._refuse_finished()

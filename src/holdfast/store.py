@@ -10,14 +10,14 @@ import contextlib
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 from holdfast.checkpointing import CheckpointMethods
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidValue
+from holdfast.errors import HoldfastError
 from holdfast.ops import artifacts, runs
 from holdfast.ops.compact import Compacted, compact
 from holdfast.ops.ingest import Wanted
@@ -42,11 +42,14 @@ _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may
 
 
 class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMethods):
-    """A store at `url`: a directory, or `memory://name`; without one, in memory and ours alone.
+    """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
+    without one, in memory and ours alone.
 
-    `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory; `layout` is
-    how artifacts are stored where the call does not say: `auto`, `plain` or `packed`.
-    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied.
+    `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
+    `layout` is how artifacts are stored where a call does not say: `auto`, `plain` or `packed`.
+    `storage_options` are those of fsspec, for a bucket; they are never stored. `single_writer` says that
+    no other process writes at the same time, where the storage could not keep them apart.
+    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
     """
 
     def __init__(
@@ -57,9 +60,17 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         read_only: bool = False,
         cache: bool = True,
         layout: str = "auto",
+        storage_options: Mapping[str, Any] | None = None,
+        single_writer: bool = False,
     ) -> None:
         self.layout = Wanted(layout).layout
-        self.repository = open_repository(url, create=create, read_only=read_only)
+        self.repository = open_repository(
+            url,
+            create=create,
+            read_only=read_only,
+            storage_options=storage_options,
+            single_writer=single_writer,
+        )
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
         WritingMethods.__init__(self)
@@ -168,10 +179,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
 
         Raises ArtifactNotFound, DigestMismatch (naming the damaged file).
         """
-        about = self._address(address, key)
-        if about["kind"] == "directory":
-            raise InvalidValue(f"{key} is a directory: get_artifact writes it out", key=key)
-        return artifacts.read(self.repository, Digest.parse(about["digest"]))
+        return artifacts.read(self.repository, self._address(address, key))
 
     def get_artifact(
         self,
@@ -193,10 +201,30 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
             target = target / (key or about["digest"]).rpartition("/")[2].removeprefix("sha256:")
         return artifacts.fetch(self.repository, about, target, overwrite, progress)
 
+    def read_artifacts(self, run_id: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
+        """All bytes of many artifacts of a run (of all, without `keys`), several read at once, verified.
+
+        Raises ArtifactNotFound, Corrupt, InvalidValue for a directory.
+        """
+        abouts = artifacts.choose(self.repository, run_id, keys)
+        return artifacts.read_many(self.repository, abouts)
+
+    def get_artifacts(
+        self,
+        run_id: str,
+        keys: Iterable[str] | None = None,
+        *,
+        to: str | os.PathLike[str] = ".",
+        overwrite: bool = False,
+    ) -> dict[str, Path]:
+        """Write many artifacts of a run (all, without `keys`) under the directory `to`, each at its
+        key, several at once. Raises what `get_artifact` raises; what was written by then is whole."""
+        abouts = artifacts.choose(self.repository, run_id, keys)
+        return artifacts.fetch_many(self.repository, abouts, Path(to), overwrite)
+
     def open_artifact(self, address: str, key: str | None = None) -> BinaryIO:
         """A seekable, read-only file; every piece is verified before it is handed out."""
-        about = self._address(address, key)
-        return artifacts.open_file(self.repository, Digest.parse(about["digest"]))
+        return artifacts.open_file(self.repository, self._address(address, key))
 
     def verify(
         self, run_id: str | None = None, progress: Callable[[int, int], None] | None = None
@@ -285,19 +313,9 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
     def _address(self, address: str, key: str | None) -> Mapping[str, Any]:
         """What is known of the artifact at an address."""
         if key is None:
-            digest = Digest.parse(address)
-            artifacts.require(self.repository, digest)
-            return {"digest": str(digest), "kind": "bytes"}
-        run_id = find_run(self.repository, address)
-        found = self.repository.manifest(run_id).load().state.get("artifacts", {})
-        if key not in found:
-            raise ArtifactNotFound(
-                f"run {run_id} has no artifact {key!r}; it has {', '.join(sorted(found)) or 'none'}",
-                run_id=run_id,
-                key=key,
-            )
-        about: Mapping[str, Any] = found[key]
-        return about
+            return artifacts.by_digest(self.repository, Digest.parse(address))
+        found = artifacts.choose(self.repository, address, [key])
+        return found[key]
 
 
 _stores: weakref.WeakSet[ExperimentStore] = weakref.WeakSet()

@@ -54,6 +54,29 @@ def find(backend: Backend, digest: Digest) -> Recipe | None:
     return min(found, key=stored_bytes, default=None)
 
 
+def layouts(backend: Backend, digest: Digest, size_bytes: int | None = None) -> set[str]:
+    """`plain` if the artifact has its blob (of that size), with the recipe it needs; `packed` if it has
+    another recipe and all files that one names are there."""
+    size, found = has_blob(backend, digest), recipes(backend, digest)[0]
+    own = any(made_of.homes == ((digest, False),) for made_of in found)
+    plain = size is not None and size_bytes in (None, size)
+    packed = any(
+        made_of.homes != ((digest, False),) and _whole(backend, made_of) for made_of in found
+    )
+    whole = plain and (own or (size or 0) <= CHUNK_BYTES)
+    return ({"plain"} if whole else set()) | ({"packed"} if packed else set())
+
+
+def _whole(backend: Backend, made_of: Recipe) -> bool:
+    """Whether every file that the recipe names is in the store."""
+    try:
+        for home, packed in made_of.homes:
+            backend.stat((layout.pack if packed else layout.blob)(home))
+    except NameNotFound:
+        return False
+    return True
+
+
 def stored_bytes(made_of: Recipe) -> int:
     """The bytes that its chunks take, bases included."""
     return int(made_of.columns["lengths"].sum(dtype="int64"))
@@ -135,7 +158,7 @@ def check(backend: Backend, digest: Digest, size_bytes: int | None = None) -> No
     if problem:
         raise problem
     own = [made_of for made_of in found if made_of.homes == ((digest, False),)]
-    if has_blob(backend, digest) is not None or not found:
+    if has_blob(backend, digest) is not None or len(own) == len(found):
         _check_blob(backend, digest, size_bytes, own)
     for made_of in found:
         if made_of not in own:

@@ -9,7 +9,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from holdfast import codecs
-from holdfast.ahead import in_order
+from holdfast.ahead import WORKERS, in_order
 from holdfast.backend.base import Backend
 from holdfast.errors import Corrupt, DigestMismatch, NameNotFound
 from holdfast.format import layout
@@ -42,7 +42,8 @@ class Chunks:
 
     def pieces(self, first: int = 0) -> Iterator[Bytes]:
         """All pieces from `first` on, in order; several are decoded at once."""
-        return in_order(self.piece, range(first, self.recipe.pieces()))
+        workers = max(WORKERS, self._backend.capabilities.parallel)
+        return in_order(self.piece, range(first, self.recipe.pieces()), workers=workers)
 
     def _read(self, chunk: Chunk, bases: list[Bytes]) -> Bytes:
         name = (layout.pack if chunk.packed else layout.blob)(chunk.home)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids, provenance
@@ -10,6 +10,7 @@ from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
 from holdfast.ops import artifacts, ranks, runs
 from holdfast.ops.lookup import find_run
+from holdfast.ops.repack import Repacked, repack
 from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.run import Run
 from holdfast.summary import ArtifactInfo
@@ -150,6 +151,57 @@ class WritingMethods:
         chain = self.repository.manifest(run_id)
         chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)
+
+    def pack(
+        self,
+        address: str,
+        *keys: str,
+        base: str | None = None,
+        compact: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Repacked]:
+        """Store artifacts of a run (all, without keys) in packs, each encoded against the version it was
+        stored after, or against `base` (a key of the run, or a digest).
+
+        What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
+        removed, and stopping it loses nothing. Raises ArtifactNotFound, Corrupt, BackendError.
+        """
+        run_id = find_run(self.repository, address)
+        return repack(
+            self.repository,
+            run_id,
+            keys,
+            layout="packed",
+            base=base,
+            compact=compact,
+            progress=progress,
+        )
+
+    def materialize(
+        self,
+        address: str,
+        *keys: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Repacked]:
+        """Store artifacts of a run (all, without keys) plain, each a file that `sha256sum` can check."""
+        run_id = find_run(self.repository, address)
+        return repack(self.repository, run_id, keys, layout="plain", progress=progress)
+
+    def add_artifacts(
+        self, run_id: str, sources: Mapping[str, artifacts.Source]
+    ) -> dict[str, ArtifactInfo]:
+        """Add many artifacts by their keys to any run, several at once; all of them or none."""
+        run_id = find_run(self.repository, run_id)
+        for key in sources:
+            check_key("artifact", key)
+        abouts = artifacts.store_many(self.repository, sources, self._how(run_id))
+        chain = self.repository.manifest(run_id)
+        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
+        return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
+    def _how(self, run_id: str) -> Callable[[str], artifacts.How]:
+        """How to store what goes into a run, by its key, when the call does not say."""
+        return lambda key: artifacts.how(self.repository, run_id, key, self.layout)
 
     def delete_run(self, run_id: str) -> None:
         """Put a tombstone on a run: lists leave it out; nothing is removed; `undelete_run` undoes."""

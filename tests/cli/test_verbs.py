@@ -545,3 +545,16 @@ def test_compact_puts_segments_together(capsys: Out, run_id: str) -> None:
     assert ok(capsys, "metrics", run_id, "--csv") == before
     code, out, err = call(capsys, "compact", "nothing-like-it")
     assert (code, out) == (3, "") and "nothing-like-it" in err
+
+
+def test_pack_and_materialize(capsys: Out, run_id: str, tmp_path: Path) -> None:
+    data = b"a text that repeats itself, " * 100_000
+    (tmp_path / "text").write_bytes(data)
+    ok(capsys, "put", run_id, str(tmp_path / "text"), "text", "--layout", "plain")
+    assert "text" in ok(capsys, "pack", run_id, "text")
+    (found,) = ok_json(capsys, "pack", run_id, "text")
+    assert (found["key"], found["new_bytes"]) == ("text", 0)
+    assert "was there" in ok(capsys, "materialize", run_id, "text")
+    code, out, err = call(capsys, "pack", run_id, "nothing-like-it")
+    assert (code, out) == (3, "")
+    assert "nothing-like-it" in err

@@ -2,9 +2,9 @@
 
 A name is a relative path with '/', checked before it gets here. What every backend MUST do:
 
-* `create` is exclusive and all or nothing: of any number of racing creators exactly one returns, the
-  others get NameExists, and no reader ever sees a part. What it returned survives a power cut when
-  `capabilities.durable_put` says so.
+* `create` is exclusive and all or nothing: of any number of creators that race with different bytes
+  exactly one returns, the others get NameExists, and no reader ever sees a part. What it returned
+  survives a power cut when `capabilities.durable_put` says so.
 * `put` replaces as a whole or not at all; it is used for hints only and need not be durable.
 * `get` returns all bytes of one version. `list` shows every name whose create has returned.
 * A failed call has done all of its work or none of it that a reader could see.
@@ -14,7 +14,7 @@ A name is a relative path with '/', checked before it gets here. What every back
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,8 @@ class Capabilities:
     atomic_put: bool
     exclusive_create: bool
     durable_put: bool
+    append: bool = True  # can spools lie here?
+    parallel: int = 4  # how many calls at once are worth while
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,9 @@ class Backend(Protocol):
     def get(self, name: str) -> bytes:
         """All bytes. Raises NameNotFound."""
 
+    def get_many(self, names: Sequence[str]) -> list[bytes]:
+        """All bytes of each, in the order asked for. Raises NameNotFound."""
+
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """The bytes from `offset` on, fewer at the end of the file. Raises NameNotFound."""
 
@@ -128,4 +133,5 @@ class Backend(Protocol):
         """Remove; a name that is not there is no error."""
 
     def append(self, name: str, header: bytes) -> Appender:
-        """Create a spool whose first bytes are `header`. Raises NameExists."""
+        """Create a spool whose first bytes are `header`. Raises NameExists, and BackendError where
+        `capabilities.append` is False."""

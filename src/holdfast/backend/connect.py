@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 from holdfast.backend.base import Backend
 from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
-from holdfast.errors import NotAStore
 
 _memory: dict[str, MemoryBackend] = {}
 _lock = threading.Lock()
 
 
-def connect(url: str | os.PathLike[str] | None) -> Backend:
-    """The backend of `url`: a path, `file://…`, or `memory://name`, which this process shares.
+def connect(
+    url: str | os.PathLike[str] | None, storage_options: Mapping[str, Any] | None = None
+) -> Backend:
+    """The backend of `url`: a path, `file://…`, `memory://name`, which this process shares, or
+    `s3://bucket/folder`, `gs://…`, `az://…` and whatever else fsspec reaches.
 
-    None gives a memory backend of its own. Raises NotAStore for any other protocol.
+    None gives a memory backend of its own. Raises NotAStore, and InvalidValue for credentials in a URL.
     """
     if url is None:
         return MemoryBackend()
@@ -30,7 +34,6 @@ def connect(url: str | os.PathLike[str] | None) -> Backend:
     if protocol == "memory":
         with _lock:
             return _memory.setdefault(rest, MemoryBackend(text))
-    raise NotAStore(
-        f"{text}: this version of Holdfast opens directories and memory:// only, not {protocol}://",
-        url=text,
-    )
+    from holdfast.backend.remote_connect import connect_remote  # late: most stores are local
+
+    return connect_remote(text, storage_options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -36,6 +36,9 @@ class LocalBackend:
     def get(self, name: str) -> bytes:
         with told(name), open(self._path(name), "rb", buffering=0) as file:
             return file.read()
+
+    def get_many(self, names: Sequence[str]) -> list[bytes]:
+        return [self.get(name) for name in names]
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         with told(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from holdfast.backend.base import CHUNK_BYTES, NEVER, Capabilities, Stat
 from holdfast.errors import NameExists, NameNotFound
@@ -26,6 +26,9 @@ class MemoryBackend:
     def get(self, name: str) -> bytes:
         with self._lock:
             return bytes(self._file(name))
+
+    def get_many(self, names: Sequence[str]) -> list[bytes]:
+        return [self.get(name) for name in names]
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from holdfast.backend.base import Appender, Backend, Capabilities, Staged, Stat
 from holdfast.errors import ReadOnly
@@ -28,6 +28,11 @@ class WatchedBackend:
     def get(self, name: str) -> bytes:
         self.watch("get", name)
         return self.inner.get(name)
+
+    def get_many(self, names: Sequence[str]) -> list[bytes]:
+        for name in names:
+            self.watch("get", name)
+        return self.inner.get_many(names)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         self.watch("get_range", name)
@@ -126,7 +131,7 @@ class _WatchedAppender:
 _READS = {"get", "get_range", "chunks", "stat", "walk", "folders", "names", "token"}
 
 
-def refuse_writes(operation: str, name: str) -> None:
+def refuse_writes(operation: str, name: str, why: str = "the store was opened read-only") -> None:
     """A watch that makes a backend read-only."""
     if operation not in _READS:
-        raise ReadOnly(f"the store was opened read-only: {name or 'new data'} was not written")
+        raise ReadOnly(f"{why}: {name or 'new data'} was not written")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from holdfast.chunking.contents import Contents, Getter
 from holdfast.chunking.cutting import Piece, cuts, pieces, take
 
-_TENSOR_PIECES = 12
+_TENSOR_PIECES = 12  # at most, and of a short artifact one in _ONE_IN
+_ONE_IN = 4
 _STRETCH_BYTES = 4 << 20  # of what is cut by its contents, at the start and in the middle
 _LEAST_GAP = 1 << 16
 
@@ -25,8 +26,8 @@ def sample(
         for span in found.spans
         for at, length in cuts(span.stop - span.start)
     ]
-    step = max(1, len(places) // _TENSOR_PIECES)
-    for piece in places[step // 2 :: step]:
+    step = max(min(_ONE_IN, len(places)), len(places) // _TENSOR_PIECES)
+    for piece in places[step // 2 :: step or 1]:
         yield piece, take(get, piece.start, piece.size_bytes)
     edges = [0, *(edge for span in found.spans for edge in (span.start, span.stop)), size_bytes]
     gaps = [(stop - start, start) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

@@ -33,6 +33,8 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "export": "Write the store in the seed schema's JSON lines.",
     "verify": "Read and check every byte.",
     "compact": "Put the small metric segments of runs together.",
+    "pack": "Store artifacts as chunks shared with other versions.",
+    "materialize": "Store artifacts as plain files.",
     "recover": "Seal what crashed processes left behind.",
     "rm": "Put a tombstone on runs.",
     "undelete": "Take the tombstone off runs.",

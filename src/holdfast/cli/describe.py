@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cli.table import duration, number
+import click
+
+from holdfast.cli import options
+from holdfast.cli.table import duration, number, size, table
 
 if TYPE_CHECKING:
-    from holdfast import ArtifactInfo, MetricStats, RunSummary, Timestamp
+    from holdfast import ArtifactInfo, MetricStats, Repacked, RunSummary, Timestamp
 
 STATISTICS = ("count", "nan", "first", "last", "min", "max", "mean", "first_step", "last_step")
 
@@ -91,3 +95,15 @@ def spans(numbers: Collection[int]) -> str:
 def ago(at: Timestamp | None) -> str:
     """How long ago that was."""
     return "-" if at is None else f"{duration((time.time_ns() - at.ns) / 1e9)} ago"
+
+
+def say_repacked(found: list[Repacked], as_json: bool) -> None:
+    """What `pack` and `materialize` did."""
+    if as_json:
+        options.say_json([asdict(one) | {"digest": str(one.digest)} for one in found])
+        return
+    rows = [
+        [one.key, size(one.size_bytes), size(one.new_bytes) if one.new_bytes else "was there"]
+        for one in found
+    ]
+    click.echo(table(["artifact", "size", "written"], rows) if rows else "nothing is over 1 MiB")

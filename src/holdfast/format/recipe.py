@@ -222,9 +222,11 @@ def _spans(recipe: Recipe) -> list[recipe_plain.Span] | None:
     """The spans of version 1, or None if it takes version 2 to say what `recipe` says."""
     columns, plain = recipe.columns, not any(packed for _, packed in recipe.homes)
     in_order = np.array_equal(recipe.order, np.arange(len(recipe)))
-    fixed = (columns["sizes"][:-1] == CHUNK_BYTES).all()
-    if columns["codecs"].any() or not (plain and in_order and fixed) or recipe.tensors:
+    if columns["codecs"].any() or not (plain and in_order) or recipe.tensors:
         return None
+    own = recipe.homes == ((recipe.artifact, False),)
+    if own and (columns["sizes"][:-1] != CHUNK_BYTES).any():
+        return None  # of an artifact's own blob, older readers expect pieces of that size
     ends = columns["offsets"] + columns["lengths"]
     follows = (columns["offsets"][1:] == ends[:-1]) & (np.diff(columns["homes"]) == 0)
     edges = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(recipe)]

@@ -6,12 +6,13 @@ import io
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from holdfast import blobs, directories, verified, verified_artifact
 from holdfast.digest import Digest
@@ -20,11 +21,14 @@ from holdfast.format import frame, layout, tree
 from holdfast.ops import lineage
 from holdfast.ops.ingest import Wanted, is_large, put
 from holdfast.ops.lineage import Lineage, Stock
+from holdfast.ops.lookup import load_run
 from holdfast.ops.sources import Memory, copied, opened
 from holdfast.ops.sources import Source as Readable
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
 
+T = TypeVar("T")
+U = TypeVar("U")
 Progress = Callable[[int, int], None]  # (done, all): bytes of a file, entries of a directory
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -41,7 +45,12 @@ _ALONE = How(Wanted(), Lineage)
 
 
 def how(
-    repository: Repository, run_id: str, key: str, layout: str, base: str | None, compact: bool
+    repository: Repository,
+    run_id: str,
+    key: str,
+    layout: str,
+    base: str | None = None,
+    compact: bool = False,
 ) -> How:
     """How to store what goes into a run under `key`. Raises InvalidValue, ArtifactNotFound."""
     wanted, find = Wanted(layout, compact), partial(lineage.find, repository, run_id, key, base)
@@ -86,6 +95,70 @@ def _store_one(
     window = Stock(repository, lineage, is_directory=False).whole()
     stored = put(repository.backend, source, window, how.wanted, progress)
     return _about(stored.digest, stored.size_bytes, kind) | lineage.about()
+
+
+def choose(
+    repository: Repository, run: str, keys: Iterable[str] | None
+) -> dict[str, Mapping[str, Any]]:
+    """What the run's manifest says of the artifacts `keys`, or of all.
+
+    Raises RunNotFound, ArtifactNotFound.
+    """
+    run_id, snapshot = load_run(repository, run)
+    found = snapshot.state.get("artifacts", {})
+    if keys is None:
+        return dict(found)
+    wanted = list(keys)
+    for key in wanted:
+        if key not in found:
+            raise ArtifactNotFound(
+                f"run {run_id} has no artifact {key!r}; it has {', '.join(sorted(found)) or 'none'}",
+                run_id=run_id,
+                key=key,
+            )
+    return {key: found[key] for key in wanted}
+
+
+def store_many(
+    repository: Repository, sources: Mapping[str, Source], hows: Callable[[str], How]
+) -> dict[str, Any]:
+    """Store each source as `hows(key)` says, as many at once as the backend has use for; what a manifest
+    says of each.
+
+    Raises what `store` raises for the first that fails; what was stored by then is harmless.
+    """
+
+    def one(key: str) -> dict[str, Any]:
+        return store(repository, sources[key], None, hows(key))
+
+    return dict(zip(sources, _each(repository, one, sources), strict=True))
+
+
+def read_many(repository: Repository, abouts: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+    """All bytes of each artifact, verified. Raises Corrupt, InvalidValue for a directory."""
+    found = _each(repository, partial(read, repository), abouts.values())
+    return dict(zip(abouts, found, strict=True))
+
+
+def fetch_many(
+    repository: Repository, abouts: Mapping[str, Mapping[str, Any]], root: Path, overwrite: bool
+) -> dict[str, Path]:
+    """Write each artifact out under `root`, at its key. Raises Exists, Corrupt."""
+
+    def one(key: str) -> Path:
+        return fetch(repository, abouts[key], root / key, overwrite)
+
+    return dict(zip(abouts, _each(repository, one, abouts), strict=True))
+
+
+def _each(repository: Repository, work: Callable[[T], U], items: Iterable[T]) -> list[U]:
+    """`work` on each item, several at once; the first failure stops what has not begun."""
+    with ThreadPoolExecutor(repository.backend.capabilities.parallel) as pool:
+        jobs = [pool.submit(work, item) for item in items]
+        try:
+            return [job.result() for job in jobs]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _about(digest: Digest, size_bytes: int, kind: str) -> dict[str, Any]:
@@ -145,24 +218,26 @@ def _store_directory(
     return _about(digest, total, "directory") | (lineage.about() if large else {})
 
 
-def read(repository: Repository, digest: Digest) -> bytes:
-    """All bytes of an artifact. Raises ArtifactNotFound or Corrupt."""
-    require(repository, digest)
-    return verified_artifact.read(repository.backend, digest)
+def read(repository: Repository, about: Mapping[str, Any]) -> bytes:
+    """All bytes of an artifact. Raises Corrupt, InvalidValue for a directory."""
+    if about["kind"] == "directory":
+        raise InvalidValue("the artifact is a directory: get_artifact writes it out")
+    return verified_artifact.read(
+        repository.backend, Digest.parse(about["digest"]), about["size_bytes"]
+    )
 
 
-def require(repository: Repository, digest: Digest) -> int:
-    """The size of an artifact. Raises ArtifactNotFound, Corrupt."""
+def by_digest(repository: Repository, digest: Digest) -> dict[str, Any]:
+    """What can be said of an artifact that is known by its digest alone. Raises ArtifactNotFound."""
     size = verified_artifact.size_of(repository.backend, digest)
     if size is None:
         raise ArtifactNotFound(f"{digest} is not in the store", digest=str(digest))
-    return size
+    return {"digest": str(digest), "kind": "bytes", "size_bytes": size}
 
 
-def open_file(repository: Repository, digest: Digest) -> io.BufferedReader | io.BytesIO:
+def open_file(repository: Repository, about: Mapping[str, Any]) -> io.BufferedReader | io.BytesIO:
     """A seekable binary file, each piece verified before it is handed out."""
-    require(repository, digest)
-    return verified_artifact.open_file(repository.backend, digest)
+    return verified_artifact.open_file(repository.backend, Digest.parse(about["digest"]))
 
 
 def fetch(
@@ -181,7 +256,7 @@ def fetch(
             return verified_artifact.stream(repository.backend, Digest.from_raw(raw), size)
 
         return directories.extract_tree(entries, target, open_blob, overwrite)
-    return _fetch_file(repository, digest, target, overwrite, progress)
+    return _fetch_file(repository, about, target, overwrite, progress)
 
 
 def is_directory(repository: Repository, digest: Digest) -> bool:
@@ -201,11 +276,12 @@ def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.Tree
 
 def _fetch_file(
     repository: Repository,
-    digest: Digest,
+    about: Mapping[str, Any],
     target: Path,
     overwrite: bool,
     progress: Progress | None,
 ) -> Path:
+    digest = Digest.parse(about["digest"])
     if target.exists() and not overwrite:
         if target.is_file() and _digest_of(target) == digest:
             return target
@@ -216,7 +292,7 @@ def _fetch_file(
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(4)}.part"
     try:
-        verified.again(lambda: _write(repository, digest, temporary, progress))
+        verified.again(lambda: _write(repository, about, temporary, progress))
         os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
@@ -224,12 +300,13 @@ def _fetch_file(
     return target
 
 
-def _write(repository: Repository, digest: Digest, path: Path, progress: Progress | None) -> None:
-    total = require(repository, digest)
+def _write(
+    repository: Repository, about: Mapping[str, Any], path: Path, progress: Progress | None
+) -> None:
+    digest, total = Digest.parse(about["digest"]), about["size_bytes"]
+    pieces = verified_artifact.stream(repository.backend, digest, total)
     with open(path, "wb") as file:
-        for piece in _counted(
-            verified_artifact.stream(repository.backend, digest), total, progress
-        ):
+        for piece in _counted(pieces, total, progress):
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())

@@ -23,14 +23,14 @@ from holdfast.ahead import in_order
 from holdfast.backend.base import Backend
 from holdfast.chunking import Piece
 from holdfast.digest import Digest
-from holdfast.errors import InvalidValue, NameNotFound
+from holdfast.errors import DigestMismatch, InvalidValue
 from holdfast.format import layout, pack, recipe
 from holdfast.format.recipe import CHUNK_BYTES, Builder, Chunk, Recipe
 from holdfast.ids import new_nonce
 from holdfast.ops.sources import Source
 from holdfast.ops.window import Window, leads
 from holdfast.packs import PackWriter, target_bytes
-from holdfast.verified_artifact import has_blob, recipes
+from holdfast.verified_artifact import find, has_blob, layouts, recipes
 from holdfast.verified_chunks import Bytes
 
 Progress = Callable[[int, int], None]
@@ -42,11 +42,13 @@ WORTH = 0.95  # packed when it takes at most this share
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How to store: `layout` is auto, plain or packed; `compact` spends twice the time for some percent;
-    `again` stores also what the store has in this layout already."""
+    `again` stores also what the store has in this layout already. With `expect`, nothing is published unless
+    the bytes have that digest."""
 
     layout: str = "auto"
     compact: bool = False
     again: bool = False
+    expect: Digest | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -133,6 +135,9 @@ class _Ingest:
         size = self._source.size_bytes
         if self._wanted.layout != "auto":
             return self._wanted.layout == "packed"
+        base = self._window.base
+        if base is not None and any(packed for _, packed in base.recipe.homes):
+            return True  # it paid the last time
         return self._estimate() <= WORTH * size
 
     # Packed.
@@ -143,14 +148,13 @@ class _Ingest:
         try:
             rows, order = self._write(packs)
             digest = self._digest()
-            size = self._source.size_bytes
             if not self._wanted.again and self._is_stored(digest):
-                return Stored(digest, size, has_blob(self._backend, digest) is None, 0)
+                return self._there(digest)
             made_of = self._recipe(digest, rows, order, packs.publish())
         finally:
             packs.abort()
         self._publish_recipe(made_of)
-        return Stored(digest, size, True, packs.stored_bytes, made_of)
+        return Stored(digest, made_of.size_bytes, True, packs.stored_bytes, made_of)
 
     def _write(self, packs: PackWriter) -> tuple[dict[bytes, _Made | _Row], list[bytes]]:
         """({id: known or written chunk}, the ids of all pieces in order)."""
@@ -251,8 +255,8 @@ class _Ingest:
             for piece, id_ in in_order(_identify, self._pieces(staged.write)):
                 chunks.append((piece, id_))
             digest, size = self._digest(), self._source.size_bytes
-            if self._wanted.layout == "auto" and self._is_stored(digest):
-                return Stored(digest, size, has_blob(self._backend, digest) is None, 0)
+            if self._is_stored(digest):
+                return self._there(digest)
             name = layout.blob(digest)
             new = staged.commit(name)
             if not new and self._backend.stat(name).size_bytes != size:
@@ -288,25 +292,27 @@ class _Ingest:
                 self._progress(piece.start + piece.size_bytes, size)
 
     def _digest(self) -> Digest:
-        return Digest(self._sha.hexdigest())
+        found, wanted = Digest(self._sha.hexdigest()), self._wanted.expect
+        if wanted and found != wanted:
+            raise DigestMismatch(
+                f"{wanted} is damaged: its pieces make {found}",
+                place=layout.recipes(wanted),
+                expected=str(wanted),
+                found=str(found),
+            )
+        return found
+
+    def _there(self, digest: Digest) -> Stored:
+        """What `put` says of what was stored before."""
+        made_of = find(self._backend, digest)
+        packed = has_blob(self._backend, digest) is None
+        return Stored(digest, self._source.size_bytes, packed, 0, made_of)
 
     def _is_stored(self, digest: Digest) -> bool:
-        """Whether the store has the artifact, in the layout that was asked for."""
-        size = self._source.size_bytes
-        if self._wanted.layout == "auto" and has_blob(self._backend, digest) == size:
-            return True
-        return any(
-            made_of.homes != ((digest, False),) and self._homes_are_there(made_of)
-            for made_of in recipes(self._backend, digest)[0]
-        )
-
-    def _homes_are_there(self, made_of: Recipe) -> bool:
-        try:
-            for home, packed in made_of.homes:
-                self._backend.stat((layout.pack if packed else layout.blob)(home))
-        except NameNotFound:
-            return False
-        return True
+        """Whether the store has the artifact whole, in a layout that was asked for."""
+        wanted = self._wanted.layout
+        found = layouts(self._backend, digest, self._source.size_bytes)
+        return bool(found if wanted == "auto" else found & {wanted})
 
     def _publish_recipe(self, made_of: Recipe) -> None:
         self._backend.create(layout.recipe(made_of.artifact, new_nonce()), recipe.encode(made_of))

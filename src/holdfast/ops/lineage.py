@@ -64,6 +64,15 @@ def find(repository: Repository, run_id: str, key: str, base: str | None = None)
     return _after(before, tuple(others))
 
 
+def of(about: About) -> Lineage:
+    """The lineage that an artifact was stored with."""
+    bases = tuple(_bases(about))
+    others = tuple(
+        {"digest": str(d), "kind": about["kind"], "size_bytes": 1 << 62} for _, d in bases
+    )
+    return Lineage(about.get("version", 0), bases, others)
+
+
 def _after(before: About | None, others: tuple[About, ...]) -> Lineage:
     """The next version after `before`."""
     if before is None:

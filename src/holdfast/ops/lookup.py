@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holdfast.chain import Snapshot
 from holdfast.errors import RunNotFound
 from holdfast.format import layout
 from holdfast.names import check_id
@@ -24,3 +25,12 @@ def find_run(repository: Repository, text: str) -> str:
         some = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
         raise RunNotFound(f"{text!r} could be any of {len(found)} runs: {some}", run_id=text)
     raise RunNotFound(f"there is no run {text!r} in {repository.backend.url}", run_id=text)
+
+
+def load_run(repository: Repository, text: str) -> tuple[str, Snapshot]:
+    """The run that `find_run` finds, and its manifest, by one listing where `text` is the whole id."""
+    snapshot = repository.manifest(check_id("run id", text)).load()
+    if snapshot.number >= 0:
+        return text, snapshot
+    run_id = find_run(repository, text)
+    return run_id, repository.manifest(run_id).load()

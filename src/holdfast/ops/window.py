@@ -76,6 +76,15 @@ class Window:
         other.base = Base(self._backend, recipe) if recipe else None
         return other
 
+    def without(self, digest: Digest) -> Window:
+        """The same, but for the chunks that are known by the recipe of that artifact alone."""
+        other = Window(self._backend)
+        other.base = self.base
+        for artifact, recipe in self._recipes.items():
+            if artifact != digest:
+                other.add(recipe)
+        return other
+
     def add(self, recipe: Recipe) -> None:
         """One more recipe, whose files are there."""
         self._recipes.setdefault(recipe.artifact, recipe)

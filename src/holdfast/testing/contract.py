@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from holdfast.backend.base import CHUNK_BYTES, Backend
-from holdfast.errors import NameExists, NameNotFound
+from holdfast.errors import BackendError, NameExists, NameNotFound
 
 RACERS = 16
+LARGE_CHUNKS = 44  # more pieces than any backend sends, or fetches ahead, at once
 
 
 class BackendContract:
@@ -140,7 +141,49 @@ class BackendContract:
         staged.abort()
         assert list(backend.walk("")) == []
 
+    def test_many_are_read_in_the_order_asked_for(self, backend: Backend) -> None:
+        for number in range(20):
+            backend.create(f"a/{number}", str(number).encode())
+        names = [f"a/{number}" for number in reversed(range(20))]
+        assert backend.get_many(names) == [name[2:].encode() for name in names]
+        assert backend.get_many([]) == []
+        with pytest.raises(NameNotFound):
+            backend.get_many(["a/1", "a/gone"])
+
+    def test_names_may_hold_what_people_write(self, backend: Backend) -> None:
+        names = ["a b", "ä", "100%", "a#b", "a%20b", "a+b&c", "e=1@2", "x~y", "p[1]", "it's, (all)"]
+        for name in names:
+            backend.create(f"odd/{name}/x", name.encode())
+            assert backend.get(f"odd/{name}/x") == name.encode()
+        found = [stat.name for stat in backend.walk("odd/")]
+        assert sorted(found) == sorted(f"odd/{name}/x" for name in names)
+        assert backend.folders("odd/") == sorted(names)
+
+    def test_large_staged_bytes_arrive_whole_and_once(self, backend: Backend) -> None:
+        block = bytes(range(256)) * (CHUNK_BYTES // 256)
+        for taken in (False, True):
+            staged = backend.stage()
+            for _ in range(LARGE_CHUNKS):
+                staged.write(block)
+            staged.write(b"end")
+            assert staged.commit("blobs/large") is not taken
+            staged.abort()
+        size = LARGE_CHUNKS * CHUNK_BYTES + 3
+        assert backend.stat("blobs/large").size_bytes == size
+        assert b"".join(backend.chunks("blobs/large")) == block * LARGE_CHUNKS + b"end"
+        assert backend.get_range("blobs/large", size - 4, 10) == b"\xffend"
+
+    def test_long_listings_are_complete(self, backend: Backend) -> None:
+        names = [f"heads/runs/{number:05d}" for number in range(1100)]  # servers give 1,000 a page
+        with ThreadPoolExecutor(RACERS) as pool:
+            list(pool.map(lambda name: backend.put(name, b"x"), names))
+        assert [stat.name for stat in backend.walk("heads/")] == names
+
     def test_a_spool_grows_and_can_be_read_meanwhile(self, backend: Backend) -> None:
+        if not backend.capabilities.append:
+            with pytest.raises(BackendError, match="cannot append"):
+                backend.append("runs/a/spool/s", b"head")
+            return
         spool = backend.append("runs/a/spool/s", b"head")
         assert spool.write(b"12345") == 5
         # Zeros may follow: what is allocated ahead of need.

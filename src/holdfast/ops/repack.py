@@ -1,0 +1,161 @@
+"""From one layout to the other, verified on the way; the old form stays until it is collected.
+
+    repack(repository, run_id, keys, layout, …)   artifacts of a run; the manifest notes the layout
+    repack_digest(repository, digest, layout, …)  one artifact by its digest
+
+Both may be stopped at any moment and begun again: what is there in that layout is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from holdfast import verified_artifact
+from holdfast.digest import Digest
+from holdfast.errors import ArtifactNotFound
+from holdfast.ops import lineage
+from holdfast.ops.artifacts import by_digest, directory_entries
+from holdfast.ops.ingest import MIN_PACKED_BYTES, Progress, Stored, Wanted, put
+from holdfast.ops.lineage import Stock
+from holdfast.ops.sources import Memory, Source
+from holdfast.ops.window import Window
+from holdfast.repository import Repository
+from holdfast.verified_chunks import Bytes, Chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Repacked:
+    """One file that is in the wanted layout now; `new_bytes` is what that added to the store."""
+
+    key: str
+    digest: Digest
+    size_bytes: int
+    new_bytes: int
+
+
+class Rebuilt:
+    """A stored artifact as a source: each piece is verified before a byte of it is used."""
+
+    def __init__(self, repository: Repository, digest: Digest) -> None:
+        made_of = verified_artifact.find(repository.backend, digest)
+        self._inner: Memory | None = None
+        if made_of is None:  # short: it lies whole in its blob
+            self._inner = Memory(verified_artifact.read(repository.backend, digest))
+            self.size_bytes = self._inner.size_bytes
+            return
+        self.size_bytes = made_of.size_bytes
+        self._recipe = made_of
+        self._piece: Callable[[int], Bytes] = lru_cache(8)(
+            Chunks(repository.backend, made_of).piece
+        )
+
+    def get(self, offset: int, length: int) -> Any:
+        if self._inner:
+            return self._inner.get(offset, length)
+        stop = min(offset + length, self.size_bytes)
+        parts, at = [], offset
+        while at < stop:
+            index = self._recipe.piece_at(at)
+            begin = at - int(self._recipe.starts[index])
+            parts.append(self._piece(index)[begin : begin + stop - at].data)
+            at += len(parts[-1])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def repack_digest(
+    repository: Repository,
+    digest: Digest,
+    window: Window,
+    wanted: Wanted,
+    progress: Progress | None = None,
+) -> Stored:
+    """Store an artifact in the layout `wanted`. Raises ArtifactNotFound, Corrupt, BackendError."""
+    size = by_digest(repository, digest)["size_bytes"]
+    if wanted.layout in verified_artifact.layouts(repository.backend, digest) and not wanted.again:
+        return Stored(digest, size, wanted.layout == "packed", 0)
+    source: Source = Rebuilt(repository, digest)
+    return put(repository.backend, source, window, wanted, progress)
+
+
+def repack(
+    repository: Repository,
+    run_id: str,
+    keys: Sequence[str],
+    *,
+    layout: str,
+    base: str | None = None,
+    compact: bool = False,
+    progress: Progress | None = None,
+) -> list[Repacked]:
+    """Store artifacts of a run (all, without keys) in `layout`. Raises ArtifactNotFound, Corrupt."""
+    state = repository.manifest(run_id).load().state
+    rows = {k: row for k, row in state.get("artifacts", {}).items() if row["kind"] != "record"}
+    for key in keys:
+        if key not in rows:
+            raise ArtifactNotFound(
+                f"run {run_id} has no artifact {key!r}; it has {', '.join(sorted(rows)) or 'none'}",
+                run_id=run_id,
+                key=key,
+            )
+    chosen = {key: rows[key] for key in keys or rows}
+    found = []
+    for number, (key, about) in enumerate(sorted(chosen.items(), key=lambda item: _age(item[1]))):
+        if progress:
+            progress(number, len(chosen))
+        found += _one(repository, run_id, key, about, layout, base, compact)
+        _note(repository, run_id, key, about["digest"], layout)
+    return found
+
+
+def _age(about: Mapping[str, Any]) -> int:
+    return int(about["created_at"])
+
+
+def _one(
+    repository: Repository,
+    run_id: str,
+    key: str,
+    about: Mapping[str, Any],
+    layout: str,
+    base: str | None,
+    compact: bool,
+) -> list[Repacked]:
+    """All files of an artifact. The base is the one it was stored against, unless `base` says another."""
+    known = lineage.of(about) if base is None else lineage.find(repository, run_id, key, base)
+    directory = about["kind"] == "directory"
+    stock = Stock(repository, known, is_directory=directory)
+    done = []
+    for path, digest in _files(repository, about):
+        window = stock.file(path) if directory else stock.whole()
+        wanted = Wanted(layout, compact, again=compact, expect=digest)
+        stored = repack_digest(repository, digest, window.without(digest), wanted)
+        name = f"{key}/{path}" if path else key
+        done.append(Repacked(name, digest, stored.size_bytes, stored.new_bytes))
+    return done
+
+
+def _files(repository: Repository, about: Mapping[str, Any]) -> list[tuple[str, Digest]]:
+    """(path, digest) of what is large enough to be in one layout or the other."""
+    digest = Digest.parse(about["digest"])
+    if about["kind"] != "directory":
+        return [("", digest)] if about["size_bytes"] > MIN_PACKED_BYTES else []
+    return [
+        (entry.path, Digest.from_raw(entry.digest))
+        for entry in directory_entries(repository, digest)
+        if entry.digest and (entry.size_bytes or 0) > MIN_PACKED_BYTES
+    ]
+
+
+def _note(repository: Repository, run_id: str, key: str, digest: str, layout: str) -> None:
+    """Say in the manifest which layout was asked for, so that the other one may be collected."""
+    chain = repository.manifest(run_id)
+
+    def change(state: Mapping[str, Any]) -> dict[str, Any]:
+        now = state.get("artifacts", {}).get(key, {})
+        same = now.get("digest") == digest and now.get("layout") != layout
+        return {"artifacts": {key: {**now, "layout": layout}}} if same else {}
+
+    chain.commit(chain.load(), change)
