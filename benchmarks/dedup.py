@@ -1,4 +1,4 @@
-"""What series of checkpoints take in Holdfast, restic, borg, zstd and as copies, and how fast they go in and out.
+"""Series of checkpoints in Holdfast, restic, borg, zstd and as copies: what they take, how fast they go.
 
 `python -m benchmarks dedup`. HOLDFAST_SERIES names a folder where `python -m benchmarks.series` made the
 series; else they are trained first. `apt install restic borgbackup zstd` brings the others; one that is not

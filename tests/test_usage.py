@@ -33,35 +33,33 @@ def states(store: holdfast.ExperimentStore) -> list[RunState]:
     return found
 
 
+def of_artifact(store: holdfast.ExperimentStore, digest: Digest, names: set[str]) -> Any:
+    found = {(layout.blob(digest), -1)} if layout.blob(digest) in names else set()
+    for name in names:
+        if name.startswith(layout.recipes(digest)):
+            found.add((name, -1))
+            made_of = recipe.decode(store.repository.backend.get(name), place=name)
+            for number in range(len(made_of)):
+                chunk = made_of.chunk(number)
+                home = (layout.pack if chunk.packed else layout.blob)(chunk.home)
+                found |= {(home, -1), (home, chunk.offset)} if chunk.packed else {(home, -1)}
+    return found
+
+
 def needed(store: holdfast.ExperimentStore, runs: list[RunState]) -> set[tuple[str, int]]:
     """By brute force: (file, place in it) of everything that these runs need; a pack's frame is place -1."""
-    backend, found = store.repository.backend, set()
-    names = {stat.name for stat in backend.walk("")}
-
-    def artifact(digest: Digest) -> None:
-        if layout.blob(digest) in names:
-            found.add((layout.blob(digest), -1))
-        for name in names:
-            if name.startswith(layout.recipes(digest)):
-                found.add((name, -1))
-                made_of = recipe.decode(backend.get(name), place=name)
-                for number in range(len(made_of)):
-                    chunk = made_of.chunk(number)
-                    home = (layout.pack if chunk.packed else layout.blob)(chunk.home)
-                    found.add((home, -1))
-                    if chunk.packed:
-                        found.add((home, chunk.offset))
-
+    found: set[tuple[str, int]] = set()
+    names = {stat.name for stat in store.repository.backend.walk("")}
     for run in runs:
         found |= {(name, -1) for name in names if name.startswith(f"runs/{run.run_id}/")}
         found |= {(name, -1) for name in names if name.startswith(f"heads/runs/{run.run_id}@")}
         for about in run.state.get("artifacts", {}).values():
             digest = Digest.parse(about["digest"])
-            artifact(digest)
+            found |= of_artifact(store, digest, names)
             if about["kind"] == "directory":
                 for entry in artifacts.directory_entries(store.repository, digest):
                     if entry.digest:
-                        artifact(Digest.from_raw(entry.digest))
+                        found |= of_artifact(store, Digest.from_raw(entry.digest), names)
     return found
 
 

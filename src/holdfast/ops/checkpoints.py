@@ -66,7 +66,8 @@ def superfluous(known: Mapping[str, Any], keep_last: int | None, best: Best | No
     in_order = sorted(known, key=lambda key: _age(known[key]))
     kept = set(in_order[-keep_last:] if keep_last else in_order[-1:])
     if best is not None:
-        kept |= set(sorted(in_order[::-1], key=lambda key: best.rank(known[key]))[: best.count])
+        newest_first = in_order[::-1]  # of equal ones the newer stay
+        kept |= set(sorted(newest_first, key=lambda key: best.rank(known[key]))[: best.count])
     return [key for key in in_order if key not in kept]
 
 

@@ -193,7 +193,7 @@ def _ranges(repository: Repository, digest: Digest) -> Ranges:
 
 
 def _of_file(repository: Repository, digest: Digest) -> list[Part]:
-    artifacts.require(repository, digest)
+    artifacts.by_digest(repository, digest)
     ranges = _ranges(repository, digest)
     table = ranges.recipe.tensors if ranges.recipe else ()
     if not table:
