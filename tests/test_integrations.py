@@ -1,4 +1,4 @@
-"""The callbacks inside the real Trainers: what they logged and saved is in the store, exactly, and trains on."""
+"""The callbacks inside the real Trainers: what they log and save is in the store, exactly, and trains on."""
 
 from __future__ import annotations
 
