@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 import holdfast
 from holdfast import MetricRecord, RunStatus, Timestamp
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
 PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
-COMPACTED, RANKS = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9))
+COMPACTED, RANKS, PACKED = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9, 7))
 
 
 def bits(value: float) -> str:
@@ -233,7 +235,50 @@ def fill_ranks(store: Any, folder: Path) -> None:
     left.flush()
 
 
-FILLS = {"format-1-ranks": fill_ranks}
+def fill_packed(store: Any, folder: Path) -> None:
+    """As `fill_ranks`, and artifacts in packs: versions of a checkpoint with a moving average, text, one
+    that points into the blob of another, a directory."""
+    fill_ranks(store, folder)
+    run = store.start_run("resnet", run_id=PACKED, capture=False)
+    random = np.random.default_rng(1)
+    weights = random.normal(0, 0.02, 3000).astype("<f4")
+    average = weights.copy()
+    for step in range(4):
+        data = _checkpoint(weights, average)
+        run.log_artifact(data, key=f"checkpoints/{step}", layout="packed", compact=step == 3)
+        weights += random.normal(0, 1e-5, weights.size).astype("<f4")
+        average += (weights - average) * np.float32(0.1)
+    run.log_artifact(b"a line of a log\n" * 3000, key="log", layout="packed")
+    noise = random.bytes(100_000)
+    with (  # or it would have to be long
+        mock.patch("holdfast.ops.ingest.MIN_PACKED_BYTES", 50_000),
+        mock.patch("holdfast.ops.lineage.MIN_PACKED_BYTES", 50_000),
+    ):
+        run.log_artifact(noise, key="table/1")
+        run.log_artifact(noise + b"and more", key="table/2")
+    (folder / "shards").mkdir()
+    (folder / "shards" / "model").write_bytes(_checkpoint(weights, average))
+    (folder / "shards" / "config.json").write_bytes(b"{}")
+    run.log_artifact(folder / "shards", key="shards", layout="packed")
+    run.finish()
+
+
+def _checkpoint(weights: Any, average: Any) -> bytes:
+    """A safetensors file."""
+    rounded = (weights.view("<u4") >> 16).astype("<u2")
+    header, body = {}, b""
+    for name, kind, numbers in (
+        ("model.w", "F32", weights), ("ema.w", "F32", average), ("half", "BF16", rounded),
+    ):  # fmt: skip
+        data = numbers.tobytes()
+        place = [len(body), len(body) + len(data)]
+        header[name] = {"dtype": kind, "shape": [numbers.size], "data_offsets": place}
+        body += data
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+FILLS = {"format-1-ranks": fill_ranks, "format-1-packed": fill_packed}
 
 if __name__ == "__main__":
     target = STORES / sys.argv[1]

@@ -25,6 +25,8 @@ from holdfast.format.recipe import CHUNK_BYTES, Recipe
 from holdfast.verified import VerifiedFile, again, read_blob, stream_blob
 from holdfast.verified_chunks import Chunks
 
+_LONG = 4 << 20  # bytes from which another thread reads ahead
+
 
 def recipes(backend: Backend, digest: Digest) -> tuple[list[Recipe], HoldfastError | None]:
     """(the recipes of an artifact that can be read, what is wrong with the first that cannot)."""
@@ -51,14 +53,19 @@ def find(backend: Backend, digest: Digest) -> Recipe | None:
     found, problem = recipes(backend, digest)
     if not found and problem:
         raise problem
-    return min(found, key=stored_bytes, default=None)
+    return min(found, key=lambda made_of: (stored_bytes(made_of), is_own(made_of)), default=None)
+
+
+def is_own(made_of: Recipe) -> bool:
+    """Whether it is the recipe of a plain artifact: the pieces of its own blob."""
+    return made_of.homes == ((made_of.artifact, False),)
 
 
 def layouts(backend: Backend, digest: Digest, size_bytes: int | None = None) -> set[str]:
     """`plain` if the artifact has its blob (of that size), with the recipe it needs; `packed` if it has
     another recipe and all files that one names are there."""
     size, found = has_blob(backend, digest), recipes(backend, digest)[0]
-    own = any(made_of.homes == ((digest, False),) for made_of in found)
+    own = any(is_own(made_of) for made_of in found)
     plain = size is not None and size_bytes in (None, size)
     packed = any(
         made_of.homes != ((digest, False),) and _whole(backend, made_of) for made_of in found
@@ -103,11 +110,23 @@ def stream(backend: Backend, digest: Digest, size_bytes: int | None = None) -> I
     """All bytes in pieces. Trust none of them before the iterator has ended without an error.
 
     Raises Corrupt or DigestMismatch, naming what is damaged."""
-    made_of = None if has_blob(backend, digest) is not None else find(backend, digest)
-    if made_of is None:  # also when nothing is there: the blob is what is missing
-        yield from read_ahead(stream_blob(backend, digest, size_bytes))
-    else:
-        yield from _unpacked(backend, made_of, size_bytes)
+    begun = False
+    pieces: Iterator[bytes] = stream_blob(backend, digest, size_bytes)
+    try:
+        for piece in read_ahead(pieces) if (size_bytes or _LONG) >= _LONG else pieces:
+            begun = True
+            yield piece
+        return
+    except Corrupt:
+        made_of = None if begun else _instead(backend, digest)
+        if made_of is None:
+            raise
+    yield from _unpacked(backend, made_of, size_bytes)
+
+
+def _instead(backend: Backend, digest: Digest) -> Recipe | None:
+    """The recipe of an artifact that has no blob."""
+    return find(backend, digest) if has_blob(backend, digest) is None else None
 
 
 def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iterator[Any]:
@@ -137,19 +156,21 @@ def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iter
 
 def read(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bytes:
     """All bytes. Raises Corrupt or DigestMismatch."""
-    if has_blob(backend, digest) is not None:
+    try:
         return read_blob(backend, digest, size_bytes)
-    return again(lambda: b"".join(stream(backend, digest, size_bytes)))
+    except Corrupt:
+        made_of = _instead(backend, digest)
+        if made_of is None:
+            raise
+    return again(lambda: b"".join(_unpacked(backend, made_of, size_bytes)))
 
 
-def open_file(backend: Backend, digest: Digest) -> io.BufferedReader | io.BytesIO:
+def open_file(backend: Backend, digest: Digest, size_bytes: int) -> io.BufferedReader | io.BytesIO:
     """A seekable binary file, each piece verified before it is handed out. Raises Corrupt."""
-    size = has_blob(backend, digest)
-    if size is None or size > CHUNK_BYTES:
-        made_of = find(backend, digest)
-        if made_of is not None:
-            return io.BufferedReader(VerifiedFile(Chunks(backend, made_of)))
-    return io.BytesIO(read_blob(backend, digest))
+    made_of = find(backend, digest) if size_bytes > CHUNK_BYTES else None
+    if made_of is None:
+        return io.BytesIO(read(backend, digest, size_bytes))
+    return io.BufferedReader(VerifiedFile(Chunks(backend, made_of)))
 
 
 def check(backend: Backend, digest: Digest, size_bytes: int | None = None) -> None:
@@ -157,7 +178,7 @@ def check(backend: Backend, digest: Digest, size_bytes: int | None = None) -> No
     found, problem = recipes(backend, digest)
     if problem:
         raise problem
-    own = [made_of for made_of in found if made_of.homes == ((digest, False),)]
+    own = [made_of for made_of in found if is_own(made_of)]
     if has_blob(backend, digest) is not None or len(own) == len(found):
         _check_blob(backend, digest, size_bytes, own)
     for made_of in found:

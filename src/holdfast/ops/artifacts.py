@@ -237,7 +237,9 @@ def by_digest(repository: Repository, digest: Digest) -> dict[str, Any]:
 
 def open_file(repository: Repository, about: Mapping[str, Any]) -> io.BufferedReader | io.BytesIO:
     """A seekable binary file, each piece verified before it is handed out."""
-    return verified_artifact.open_file(repository.backend, Digest.parse(about["digest"]))
+    return verified_artifact.open_file(
+        repository.backend, Digest.parse(about["digest"]), about["size_bytes"]
+    )
 
 
 def fetch(

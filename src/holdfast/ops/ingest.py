@@ -30,7 +30,7 @@ from holdfast.ids import new_nonce
 from holdfast.ops.sources import Source
 from holdfast.ops.window import Window, leads
 from holdfast.packs import PackWriter, target_bytes
-from holdfast.verified_artifact import find, has_blob, layouts, recipes
+from holdfast.verified_artifact import find, has_blob, is_own, layouts, recipes
 from holdfast.verified_chunks import Bytes
 
 Progress = Callable[[int, int], None]
@@ -275,8 +275,7 @@ class _Ingest:
         return Stored(digest, size, False, size if new else 0, made_of)
 
     def _has_own_recipe(self, digest: Digest) -> bool:
-        own = ((digest, False),)
-        return any(made_of.homes == own for made_of in recipes(self._backend, digest)[0])
+        return any(is_own(made_of) for made_of in recipes(self._backend, digest)[0])
 
     # Both.
 
