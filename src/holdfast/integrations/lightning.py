@@ -16,7 +16,7 @@ try:
     from lightning.pytorch import Callback
 except ImportError:  # the older name of the same package
     try:
-        from pytorch_lightning import Callback  # type: ignore[no-redef]
+        from pytorch_lightning import Callback
     except ImportError as error:
         from holdfast.errors import MissingDependency
 
