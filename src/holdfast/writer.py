@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast import process
 from holdfast.backend.base import NEVER, Appender
-from holdfast.chain import Chain, Snapshot
+from holdfast.chain import Chain, Decide, Snapshot
 from holdfast.errors import HoldfastError, InvalidState, InvalidValue, StorageFull
 from holdfast.format import layout, marks, spool
 from holdfast.format.manifest import State
@@ -133,6 +133,13 @@ class RunWriter:
             self._append(row + mark)
             self._crc = _crc32(mark, crc)
             self._next = step + 1
+
+    @property
+    def last_step(self) -> int:
+        """The step of the last `log`. Raises InvalidValue before the first one."""
+        if not self._next:
+            raise InvalidValue("nothing was logged yet, so there is no last step: give step=")
+        return self._next - 1
 
     def log_aside(self, metrics: Mapping[str, Any]) -> None:
         """Log at the last step; which step the next `log` gets stays as it is.
@@ -336,12 +343,13 @@ class RunWriter:
         """Seal these spools, left by processes that are gone, together with our own."""
         self._unsealed += names
 
-    def commit(self, change: State) -> Snapshot:
-        """Publish a change of the manifest that has nothing to do with points."""
+    def commit(self, change: State | Decide) -> Snapshot:
+        """Publish a change of the manifest that has nothing to do with points, or what is decided on it."""
         with self._slow:
             chain = self.repository.manifest(self.run_id)
             known = self.snapshot if self.rank is None else None
-            after = chain.commit(known or chain.load(), lambda state: change)
+            decide = change if callable(change) else lambda state: change
+            after = chain.commit(known or chain.load(), decide)
             if self.rank is None:
                 self.snapshot = after
             return after
