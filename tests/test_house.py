@@ -18,12 +18,13 @@ FLOORS: list[tuple[str, int]] = [
     ("backend", 2),
     ("blobs", 3), ("verified", 3), ("chain", 3), ("series", 3), ("catalog", 3), ("process", 3),
     ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
-    ("ahead", 3), ("packs", 3),
+    ("arrays", 3), ("ahead", 3), ("packs", 3),
     ("columnar", 3), ("arrow", 3), ("downsample", 3), ("selection", 3), ("together", 3),
     ("repository", 4),
     ("ops", 5), ("keeper", 5), ("system", 6), ("writer", 6),
-    ("seed", 7), ("reading", 7), ("writing", 7), ("run", 7), ("store", 7), ("storage", 8),
-    ("cli", 9), ("demo", 9), ("testing", 9),
+    ("seed", 7), ("reading", 7), ("writing", 7), ("checkpointing", 7), ("run", 7),
+    ("store", 7), ("storage", 8),
+    ("cli", 9), ("demo", 9), ("testing", 9), ("integrations", 9),
 ]  # fmt: skip
 NOT_EACH_OTHER = [
     ("format", "backend"),

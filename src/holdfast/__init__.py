@@ -9,9 +9,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.diff import TensorChange
     from holdfast.ops.look import TailRecord
     from holdfast.ops.repack import Repacked
     from holdfast.ops.tail import Tail
+    from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
+    from holdfast.ops.usage import Usage, UsageRow
     from holdfast.ops.verify import Finding
     from holdfast.records import (
         ArtifactRecord,
@@ -54,7 +57,13 @@ _WHERE = {
     "StoreStorage": "storage",
     "Tail": "ops.tail",
     "TailRecord": "ops.look",
+    "TensorChange": "ops.diff",
+    "TensorInfo": "ops.tensors",
+    "TensorSlice": "ops.tensors",
+    "Tensors": "ops.tensors",
     "Timestamp": "timestamp",
+    "Usage": "ops.usage",
+    "UsageRow": "ops.usage",
 }
 
 __all__ = [
@@ -80,7 +89,13 @@ __all__ = [
     "StoreStorage",
     "Tail",
     "TailRecord",
+    "TensorChange",
+    "TensorInfo",
+    "TensorSlice",
+    "Tensors",
     "Timestamp",
+    "Usage",
+    "UsageRow",
     "open",
 ]
 

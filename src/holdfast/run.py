@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.errors import InvalidValue
 from holdfast.names import check_key
-from holdfast.ops import artifacts, ranks
+from holdfast.ops import artifacts, checkpoints, ranks
 from holdfast.ops.compact import tidy
 from holdfast.ops.orphans import orphans
 from holdfast.ops.runs import attempt, ending
 from holdfast.ops.tags import checked_tags
 from holdfast.records import RunStatus
 from holdfast.summary import ArtifactInfo
+from holdfast.values import checked_step
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -70,12 +71,60 @@ class Run:
         """
         self._refuse_finished()
         check_key("artifact", key)
-        how = artifacts.how(
-            self.store.repository, self.id, key, layout or self.store.layout, base, compact
-        )
-        about = artifacts.store(self.store.repository, source, None, how)
+        about = self._stored(source, key, layout, base, compact)
         self._writer.commit({"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)
+
+    def _stored(
+        self,
+        source: artifacts.Source,
+        key: str,
+        layout: str | None = None,
+        base: str | None = None,
+        compact: bool = False,
+    ) -> dict[str, Any]:
+        """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
+        chosen = layout or self.store.layout
+        how = artifacts.how(self.store.repository, self.id, key, chosen, base, compact)
+        return artifacts.store(self.store.repository, source, None, how)
+
+    def log_checkpoint(
+        self,
+        state: Any,
+        step: int | None = None,
+        key: str = "checkpoints/{step}",
+        *,
+        keep_last: int | None = None,
+        keep_best: tuple[str, str, int] | None = None,
+        format: str | None = None,
+        **how: Any,
+    ) -> ArtifactInfo:
+        """Store a checkpoint: a module, a state_dict, a map of arrays, or a path; `how` as in `log_artifact`.
+
+        `step` is that of the last `log` unless given. A flat map of tensors becomes safetensors, all else is
+        written by torch.save, unless `format` (`safetensors` or `torch`) says so. Of the checkpoints
+        of this run the `keep_last` newest and those that are best by `keep_best`, such as
+        ("val/loss", "min", 3), keep their names; the others lose them, and their bytes go with the
+        next collection. Raises InvalidValue, MetricNotFound, MissingDependency, BackendError.
+        """
+        self._refuse_finished()
+        step = self._writer.last_step if step is None else checked_step(step)
+        key = check_key("artifact", key.replace("{step}", str(step)))
+        last, best = (
+            checkpoints.checked_count("keep_last", keep_last),
+            checkpoints.Best.of(keep_best),
+        )
+        about: dict[str, Any] = {"step": step, "attempt": self._writer.attempt}
+        if best is not None:
+            values = self.store.metrics(self.id, best.metric, last=1).values
+            about["metrics"] = {best.metric: float(values[-1])}
+            about["best"] = {"metric": best.metric, "mode": best.mode}
+        with checkpoints.as_file(state, format) as path:
+            artifact = self._stored(path, key, **how)
+        self._writer.commit(
+            lambda state: checkpoints.change(state, key, artifact, about, last, best)
+        )
+        return ArtifactInfo.from_state(key, artifact)
 
     def log_artifacts(self, sources: Mapping[str, artifacts.Source]) -> dict[str, ArtifactInfo]:
         """Store many sources by their keys, several at once; all of them become part of the run in one
@@ -132,8 +181,8 @@ class Run:
         if self._finished:
             return
         with self._writer._slow:
-            found = orphans(self.store.repository, self.id, self.rank)
-            self._writer.adopt([name for name in found if name not in self._writer.names])
+            own = self._writer.names
+            self._writer.adopt(orphans(self.store.repository, self.id, self.rank, without=own))
             ended = self._writer.seal(
                 go_on=False, also=lambda state: self._ending(state, status, error)
             )

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
+from holdfast.checkpointing import CheckpointMethods
 from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
 from holdfast.ops import artifacts, runs
@@ -40,7 +41,7 @@ Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(WritingMethods, ReadingMethods, SeedMethods):
+class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMethods):
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.
 

@@ -165,7 +165,7 @@ class _Machine:
         if not isinstance(items, dict):
             raise Doubt("a pickle that sets items of what is no map")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            if isinstance(key, _KEYS):  # hashing what is made up of other things may go deep
+            if isinstance(key, (*_KEYS, Call)):  # hashing what is made up of others may go deep
                 items[key] = value
 
     def do_global(self, argument: str) -> None:

@@ -28,6 +28,8 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "artifacts": "List the artifacts of a run.",
     "get": "Write an artifact to disk, verified.",
     "cat": "Write an artifact to standard output, verified.",
+    "diff": "Show which tensors of a checkpoint changed.",
+    "du": "Show what takes the space, and what removing it would free.",
     "export": "Write the store in the seed schema's JSON lines.",
     "verify": "Read and check every byte.",
     "compact": "Put the small metric segments of runs together.",

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from holdfast import blobs, directories, verified, verified_artifact
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NotFound
-from holdfast.format import layout, tree
+from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NameNotFound, NotFound
+from holdfast.format import frame, layout, tree
 from holdfast.ops import lineage
 from holdfast.ops.ingest import Wanted, is_large, put
 from holdfast.ops.lineage import Lineage, Stock
@@ -259,6 +259,15 @@ def fetch(
 
         return directories.extract_tree(entries, target, open_blob, overwrite)
     return _fetch_file(repository, about, target, overwrite, progress)
+
+
+def is_directory(repository: Repository, digest: Digest) -> bool:
+    """Whether an artifact is a directory: its bytes tell, its digest does not."""
+    front = frame.header(tree.KIND, tree.VERSION)
+    try:
+        return repository.backend.get_range(layout.blob(digest), 0, len(front)) == front
+    except NameNotFound:
+        return False  # packed, which directories never are
 
 
 def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:
