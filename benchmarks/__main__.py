@@ -12,8 +12,8 @@ from benchmarks import measure
 
 # Each is a module of this package with a function `run(place)`, in the order of benchmarks/README.md.
 SECTIONS = [
-    "imports", "log", "create", "processes", "size", "read", "overview", "compact", "frames", "tail",
-    "catalog", "artifacts", "remote", "dedup",
+    "imports", "log", "create", "processes", "size", "read", "overview", "keys", "compact", "frames", "tail",
+    "catalog", "artifacts", "ingest", "dedup", "remote",
 ]  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def build(target: Path, steps: list[Path]) -> None:
         for name, numbers in tensors(step).items():
             for turn in range(_TURNS):
                 turned = np.roll(numbers, 1 + turn * 37_003)
-                key = f"{number}.{turn}.{name}"
+                key = f"{name}.{number}.{turn}"  # so that none seems an average of another
                 place = [at, at + turned.nbytes]
                 header[key] = {"dtype": "BF16", "shape": [turned.size], "data_offsets": place}
                 found.append(turned)

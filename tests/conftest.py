@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import holdfast
 from servers.base import Server
 from servers.ceph import Ceph
 from servers.others import Azurite, GoogleEmulator, Moto, Rclone
 from servers.swift import Swift
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("holdfast", deadline=None)
+settings.load_profile("holdfast")
 
 
 @pytest.fixture(autouse=True)

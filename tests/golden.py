@@ -21,7 +21,18 @@ from holdfast import codecs
 from holdfast.codecs import chunk, predict
 from holdfast.codecs.trial import Choice
 from holdfast.digest import Digest
-from holdfast.format import entry, pack, recipe, segment, spool, storefile, tree
+from holdfast.format import (
+    entry,
+    frame,
+    marks,
+    pack,
+    packing,
+    recipe,
+    segment,
+    spool,
+    storefile,
+    tree,
+)
 from holdfast.format.entry import Entry
 from holdfast.format.recipe import Chunk, Recipe
 from holdfast.format.segment import Axis
@@ -133,16 +144,23 @@ SPOOL_ROWS: list[tuple[tuple[str, ...], int, int, tuple[int, ...]]] = [
 
 
 SPOOL_ROOM = 16  # bytes allocated ahead in the spool that is still open
+SYNCED = ((), 0, 0, ())  # among the rows: a record that says that all before it is synced
+
+SYNCED_ROWS = [*SPOOL_ROWS[:2], SYNCED, SPOOL_ROWS[2]]
 
 
-def spool_file(rows: Any = SPOOL_ROWS) -> bytes:
-    out = bytearray(spool.encode_header(SPOOL_ABOUT))
+def spool_file(rows: Any = SPOOL_ROWS, *, version: int = 1) -> bytes:
+    front = frame.header(spool.KIND, version) + packing.pack(SPOOL_ABOUT)
+    out = bytearray(front + marks.mark(zlib.crc32(front)))
     schemas: dict[tuple[str, ...], int] = {}
 
     def add(record: bytes) -> None:
-        out.extend(record + spool.mark(zlib.crc32(record, zlib.crc32(out))))
+        out.extend(record + marks.mark(zlib.crc32(record, zlib.crc32(out))))
 
     for keys, step, at, bits in rows:
+        if not keys:
+            add(marks.encode_synced(len(out)))
+            continue
         if keys not in schemas:
             schemas[keys] = len(schemas)
             add(spool.encode_schema(schemas[keys], keys))
@@ -276,6 +294,7 @@ def exact() -> dict[str, bytes]:
         "store.json": storefile.encode(STORE),
         "spool": spool_file(),
         "spool-open": spool_file(SPOOL_ROWS[:1]) + bytes(SPOOL_ROOM),
+        "spool-synced": spool_file(SYNCED_ROWS, version=2) + bytes(SPOOL_ROOM),
         "segment": segment.encode(SEGMENT_ABOUT, plain_axes())[0],
         "segment-overview": segment.encode(SEGMENT_ABOUT, long_axes(), lambda rows: [4])[0],
     }

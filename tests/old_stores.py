@@ -235,6 +235,17 @@ def fill_ranks(store: Any, folder: Path) -> None:
     left.flush()
 
 
+def fill_spool_2(store: Any, folder: Path) -> None:
+    """A run left in an open spool of version 2: flushed, logged to since, with room behind it."""
+    run = store.start_run("vit", run_id=LEFT, capture=False, tags=["left"])
+    for step in range(10):
+        run.log({"loss": 1 / (step + 1)}, step=step)
+    run.flush()
+    run.log({"loss": float("-inf"), "acc": 0.5})
+    run.flush()
+    run.log({"loss": -0.0})
+
+
 def fill_packed(store: Any, folder: Path) -> None:
     """As `fill_ranks`, and artifacts in packs: versions of a checkpoint with a moving average, text, one
     that points into the blob of another, a directory."""
@@ -278,7 +289,11 @@ def _checkpoint(weights: Any, average: Any) -> bytes:
     return len(text).to_bytes(8, "little") + text + body
 
 
-FILLS = {"format-1-ranks": fill_ranks, "format-1-packed": fill_packed}
+FILLS = {
+    "format-1-ranks": fill_ranks,
+    "format-1-spool-2": fill_spool_2,
+    "format-1-packed": fill_packed,
+}
 
 if __name__ == "__main__":
     target = STORES / sys.argv[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import holdfast
+from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
 from holdfast.digest import Digest
@@ -186,16 +187,16 @@ def test_a_base_that_is_damaged_is_not_used(tmp_path: Path) -> None:
         assert store.read_artifact("s", "c/1") == second
 
 
-def test_a_backend_that_fails_in_the_middle_leaves_no_pack(tmp_path: Path) -> None:
+def test_a_backend_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     faults = Faults()
-    backend = MemoryBackend()
-    store = _store(WatchedBackend(backend, faults))
+    store = _store(WatchedBackend(LocalBackend(tmp_path), faults))
     with store.start_run("s", run_id="s", capture=False) as run:
         faults.left = 9
         with pytest.raises(BackendError, match="injected"):
             run.log_artifact(versions(1)[0], key="a", layout="packed")
         faults.left = -1
-    assert list(backend.walk("packs/")) == []
+        for name in ("blobs", "packs", "recipes"):
+            assert not [path for path in (tmp_path / name).rglob("*") if path.is_file()]
 
 
 _KILLED = """

@@ -55,7 +55,7 @@ changes = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(changes, st.booleans()), max_size=40))
 def test_what_is_read_is_what_was_committed(steps: list[tuple[Any, bool]]) -> None:
     backend, state = MemoryBackend(), {}

@@ -434,7 +434,7 @@ logged = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logged)
 def test_whatever_was_logged_is_the_same_afterwards(spools: Any) -> None:
     with opened(MemoryBackend()) as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -11,13 +12,13 @@ from hypothesis import given, settings
 
 import golden
 from holdfast.errors import Corrupt, HoldfastError, UnsupportedFormat
-from holdfast.format import spool
+from holdfast.format import frame, marks, packing, spool
 from holdfast.format.follow import Follower, Row
 
 DATA = golden.read("spool")
 records = st.lists(
     st.tuples(
-        st.sampled_from([("a",), ("a", "b"), ("b",), tuple(f"k{i}" for i in range(40))]),
+        st.sampled_from([(), ("a",), ("a", "b"), ("b",), tuple(f"k{i}" for i in range(40))]),
         st.integers(0, 2**64 - 1),
         st.integers(-(2**63), 2**63 - 1),
         st.floats(width=64),
@@ -26,15 +27,19 @@ records = st.lists(
 )
 
 
-def written(rows: list[tuple[tuple[str, ...], int, int, float]]) -> bytes:
-    """A spool with these rows."""
-    out = bytearray(spool.encode_header(golden.SPOOL_ABOUT))
+def written(rows: list[tuple[tuple[str, ...], int, int, float]], version: int = 2) -> bytes:
+    """A spool with these rows; one without keys stands for a record that all before it is synced."""
+    front = frame.header(spool.KIND, version) + packing.pack(golden.SPOOL_ABOUT)
+    out = bytearray(front + marks.mark(zlib.crc32(front)))
     sids: dict[tuple[str, ...], int] = {}
 
     def add(record: bytes) -> None:
-        out.extend(record + spool.mark(zlib.crc32(record, zlib.crc32(out))))
+        out.extend(record + marks.mark(zlib.crc32(record, zlib.crc32(out))))
 
     for keys, step, at, value in rows:
+        if not keys:
+            add(marks.encode_synced(len(out)))
+            continue
         if keys not in sids:
             sids[keys] = len(sids)
             add(spool.encode_schema(sids[keys], keys))
@@ -58,6 +63,11 @@ def fed(data: bytes, edges: list[int]) -> Follower | list[Row]:
     return found
 
 
+def wanted(rows: list[tuple[tuple[str, ...], int, int, float]]) -> Any:
+    """What `exact` gives of them."""
+    return [(k, s, t, struct.pack("d", v) * len(k)) for k, s, t, v in rows if k]
+
+
 def test_a_whole_spool_is_what_scanning_it_gives() -> None:
     follower = Follower("w")
     rows = follower.feed(DATA)
@@ -75,19 +85,18 @@ def test_a_whole_spool_is_what_scanning_it_gives() -> None:
 
 
 @given(records, st.lists(st.integers(0, 4000), max_size=8), st.sampled_from([0, 1, 7, 5000]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_split_anywhere_with_zeros_behind_it_no_row_is_lost_or_given_twice(
     rows: list[tuple[tuple[str, ...], int, int, float]], edges: list[int], zeros: int
 ) -> None:
     data = written(rows)
-    wanted = [(k, s, t, struct.pack("d", v) * len(k)) for k, s, t, v in rows]
     kept = [min(edge, len(data)) for edge in edges]
-    assert exact(fed(data + bytes(zeros), kept)) == wanted
-    assert exact(fed(data, [*range(0, len(data), 97)])) == wanted
+    assert exact(fed(data + bytes(zeros), kept)) == wanted(rows)
+    assert exact(fed(data, [*range(0, len(data), 97)])) == wanted(rows)
 
 
 @given(records, st.integers(0, 4000), st.integers(0, 4000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_map_that_fills_up_over_zeros_gives_the_same(
     rows: list[tuple[tuple[str, ...], int, int, float]], first: int, second: int
 ) -> None:
@@ -99,11 +108,11 @@ def test_a_map_that_fills_up_over_zeros_gives_the_same(
         edge = min(max(edge, header), len(data))
         file = data[:edge] + bytes(len(data) - edge + 100)
         found += follower.feed(file[follower.position :])
-    assert exact(found) == [(k, s, t, struct.pack("d", v) * len(k)) for k, s, t, v in rows]
+    assert exact(found) == wanted(rows)
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(0, 7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_flipped_bit_never_gives_a_wrong_row(place: int, bit: int) -> None:
     changed = bytearray(DATA)
     changed[place] ^= 1 << bit
@@ -115,11 +124,15 @@ def test_a_flipped_bit_never_gives_a_wrong_row(place: int, bit: int) -> None:
     assert found == whole[: len(found)]
 
 
-def test_damage_with_intact_records_behind_it_is_an_error_after_the_rows_before_it() -> None:
-    rows = [(("a",), step, step, step / 2) for step in range(6)]
-    data = bytearray(written(rows))
-    width = spool.row_struct(1).size + spool.MARK_BYTES
-    damage = len(data) - 3 * width
+ROWS = [(("a",), step, step, step / 2) for step in range(6)]
+WIDTH = spool.row_struct(1).size + marks.MARK_BYTES
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_damage_is_an_error_after_the_rows_before_it(version: int) -> None:
+    synced: list[Any] = [((), 0, 0, 0.0)] if version == 2 else []
+    data = bytearray(written([*ROWS, *synced], version))
+    damage = len(data) - 3 * WIDTH - 16 * len(synced)
     data[damage + 20] ^= 1
     follower = Follower("runs/r/spool/x")
     assert [row.step for row in follower.feed(bytes(data))] == [0, 1, 2]
@@ -128,6 +141,17 @@ def test_damage_with_intact_records_behind_it_is_an_error_after_the_rows_before_
     assert caught.value.offset == damage
     data[damage + 20] ^= 1  # it was a reader's bad moment: the next look is good
     assert [row.step for row in follower.feed(bytes(data)[damage:])] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("synced_rows", [0, 3])
+def test_a_hole_in_what_was_not_synced_is_waited_for(synced_rows: int) -> None:
+    data = written([*ROWS[:synced_rows], ((), 0, 0, 0.0), *ROWS[synced_rows:]])
+    damage = len(data) - 3 * WIDTH
+    follower = Follower("w")
+    holed = data[:damage] + bytes(20) + data[damage + 20 :]
+    assert [row.step for row in follower.feed(holed)] == [0, 1, 2]
+    assert follower.feed(holed[follower.position :]) == []
+    assert [row.step for row in follower.feed(data[follower.position :])] == [3, 4, 5]
 
 
 def test_a_row_of_a_width_greater_than_what_is_there_waits() -> None:

@@ -120,6 +120,13 @@ def test_room_behind_a_spool_is_not_torn() -> None:
     assert (scan.good_bytes, scan.torn_bytes) == (len(data) - golden.SPOOL_ROOM, 0)
 
 
+def test_a_synced_record_is_no_row() -> None:
+    data = golden.read("spool-synced")
+    scan = spool.scan(data, place="w")
+    assert spool_rows(scan) == golden.SPOOL_ROWS
+    assert (scan.good_bytes, scan.torn_bytes) == (len(data) - golden.SPOOL_ROOM, 0)
+
+
 SEGMENTS = {
     "segment": golden.plain_axes(),
     "segment-overview": golden.long_axes(),

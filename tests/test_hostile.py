@@ -5,6 +5,7 @@ intact beginning; never wrong data, and never memory out of proportion."""
 from __future__ import annotations
 
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,7 @@ from holdfast.format import (
     column,
     entry,
     frame,
+    marks,
     packing,
     recipe,
     salvage,
@@ -114,8 +116,12 @@ def test_a_damaged_segment_gives_an_error_or_what_was_written(name: str) -> None
     assert missed == 8 * (frame.HEADER_BYTES + 5 * len(blocks))
 
 
-def test_a_truncated_spool_is_its_intact_beginning() -> None:
-    data = golden.read("spool")
+SPOOLS = ["spool", "spool-synced"]
+
+
+@pytest.mark.parametrize("name", SPOOLS)
+def test_a_truncated_spool_is_its_intact_beginning(name: str) -> None:
+    data = golden.read(name).rstrip(b"\0")
     whole = spool_rows(spool.scan(data, place="w"))
     counts = set()
     for changed in truncations(data):
@@ -165,8 +171,9 @@ def test_zeros_in_the_middle_of_a_spool_are_damage() -> None:
     assert (kept.torn_bytes, kept.lost_bytes) == (0, second - first)
 
 
-def test_a_flipped_bit_in_a_spool_never_gives_a_wrong_point() -> None:
-    data = golden.read("spool")
+@pytest.mark.parametrize("name", SPOOLS)
+def test_a_flipped_bit_in_a_spool_never_gives_a_wrong_point(name: str) -> None:
+    data = golden.read(name).rstrip(b"\0")
     whole = spool_rows(spool.scan(data, place="w"))
     refused = 0
     for changed in flips(data):
@@ -178,8 +185,9 @@ def test_a_flipped_bit_in_a_spool_never_gives_a_wrong_point() -> None:
     assert refused > 8 * len(data) / 2
 
 
-def test_salvage_keeps_every_record_but_the_damaged_one() -> None:
-    data = golden.read("spool")
+@pytest.mark.parametrize("name", SPOOLS)
+def test_salvage_keeps_every_record_but_the_damaged_one(name: str) -> None:
+    data = golden.read(name).rstrip(b"\0")
     whole = spool_rows(spool.scan(data, place="w"))
     first_row = data.index(b"\x94\xcd")
     for place in range(first_row, len(data)):
@@ -189,6 +197,28 @@ def test_salvage_keeps_every_record_but_the_damaged_one() -> None:
         assert all(row in whole for row in rows)
         assert len(rows) >= 1
     assert spool_rows(salvage.scan(data, place="w")) == whole
+
+
+def test_a_synced_record_counts_only_if_it_is_whole_and_speaks_of_what_lies_before_it() -> None:
+    data = golden.read("spool-synced")
+    at = data.index(b"\x91\xcf")
+    damaged = bytearray(data)
+    damaged[at - 50] ^= 1
+    with pytest.raises(Corrupt, match="with intact records behind"):
+        spool.scan(bytes(damaged), place="w")
+    for said in (at + 1, 1 << 63, 0):  # of what comes later, and of nothing; with the right mark
+        record = marks.encode_synced(said)
+        state = marks.after_mark(marks.stored(data, at))
+        damaged[at : at + 16] = record + marks.mark(zlib.crc32(record, state))
+        assert spool.scan(bytes(damaged), place="w").row_count == 1
+        undamaged = data[:at] + damaged[at : at + 16]
+        assert spool.scan(undamaged, place="w").good_bytes == at + 16 * (said == 0)
+
+
+def test_made_up_synced_records_cost_time_in_proportion() -> None:
+    data = golden.read("spool-synced").rstrip(b"\0")
+    bait = b"\x91\xcf" * 200_000
+    assert spool.scan(data + b"\1" + bait, place="w").torn_bytes == len(bait) + 1
 
 
 # Contents that somebody made up, with the right checksum.
@@ -204,7 +234,7 @@ names = st.sampled_from([*FIELDS.split(), "overviews"])
 bodies = st.dictionaries(names, values, max_size=8).map(msgpack.packb) | st.binary(max_size=200)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=bodies)
 def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None:
     for kind, decode in ((b"C", entry.decode), (b"R", recipe.decode), (b"T", tree.decode_tree)):
@@ -231,7 +261,7 @@ def test_where_an_entry_is_full_is_as_its_version_says(
             entry.decode(data, place="f")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     index=st.dictionaries(st.sampled_from(["about", "axes", "columns", "overviews"]), values)
     | values
@@ -246,7 +276,7 @@ def test_a_made_up_index_is_refused_or_reads_nothing_outside_the_file(index: Any
         _segment(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(codec=st.integers(0, 7), payload=st.binary(max_size=120), count=st.integers(-1, 70_000))
 def test_a_made_up_block_is_refused_or_gives_as_many_numbers_as_asked(
     codec: int, payload: bytes, count: int
@@ -255,10 +285,12 @@ def test_a_made_up_block_is_refused_or_gives_as_many_numbers_as_asked(
         assert len(column.decode(codec, payload, count, "<f8")) == count
 
 
-@settings(max_examples=300, deadline=None)
-@given(tail=st.binary(max_size=300), cut=st.integers(0, 305))
-def test_anything_behind_a_spool_is_a_torn_tail_or_refused(tail: bytes, cut: int) -> None:
-    data = golden.read("spool")
+@settings(max_examples=300)
+@given(tail=st.binary(max_size=300), cut=st.integers(0, 321), name=st.sampled_from(SPOOLS))
+def test_anything_behind_a_spool_is_a_torn_tail_or_refused(
+    tail: bytes, cut: int, name: str
+) -> None:
+    data = golden.read(name)
     whole = spool_rows(spool.scan(data, place="w"))
     try:
         rows = spool_rows(spool.scan(data[:cut] + tail, place="w"))

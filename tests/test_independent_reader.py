@@ -41,7 +41,7 @@ def test_states() -> None:
     assert reader.apply(first, second) == manifest.apply(first, second)
 
 
-@pytest.mark.parametrize("name", ["spool", "spool-open"])
+@pytest.mark.parametrize("name", ["spool", "spool-open", "spool-synced"])
 def test_the_spool(name: str) -> None:
     data = golden.read(name)
     about, rows = reader.spool(data)

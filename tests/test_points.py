@@ -67,7 +67,7 @@ def between(series: Series, first: int | None, stop: int | None) -> Series:
 bound = st.none() | st.integers(-3, 60) | st.just(2**64 - 1) | st.just(2**64)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     spools=st.lists(
         st.lists(st.integers(0, 50) | st.just(2**64 - 1), min_size=1, max_size=8), min_size=1, max_size=5
@@ -285,7 +285,7 @@ def test_an_old_long_segment_has_no_overview(long_store: MemoryBackend) -> None:
 curve = st.lists(st.floats() | st.just(float("nan")), min_size=1, max_size=400)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values=curve, most=st.integers(2, 20).map(lambda n: 2 * n))
 def test_an_overview_keeps_the_ends_the_extremes_and_long_gaps(
     values: list[float], most: int

@@ -604,7 +604,7 @@ WORDS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=14).map(" ".join),
                  st.lists(WORDS, max_size=14).map("".join)))  # fmt: skip
 @example("'\\ud800' in tags")
@@ -980,7 +980,7 @@ def _values_of(tree: ast.expr) -> Iterator[ast.expr]:
                 yield node
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(STATES, max_size=5),
     st.lists(STATES, max_size=3),
@@ -1054,7 +1054,7 @@ def filled() -> Iterator[holdfast.ExperimentStore]:
         yield store
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=70)
 @given(CONDITION, ORDERS, st.none() | st.integers(0, 4))
 def test_random_queries_of_a_store_answer_as_the_rules_say(
     filled: holdfast.ExperimentStore, text: str, order: list[tuple[bool, str]], limit: int | None

@@ -398,4 +398,4 @@ class Refreshing(RuleBasedStateMachine):
 
 
 TestRefreshing = Refreshing.TestCase
-TestRefreshing.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestRefreshing.settings = settings(max_examples=30, stateful_step_count=25)

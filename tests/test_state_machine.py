@@ -282,6 +282,6 @@ class LocalMachine(Machine):
 
 
 TestMemory = Machine.TestCase
-TestMemory.settings = settings(max_examples=45, stateful_step_count=25, deadline=None)
+TestMemory.settings = settings(max_examples=45, stateful_step_count=25)
 TestLocal = LocalMachine.TestCase
-TestLocal.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestLocal.settings = settings(max_examples=15, stateful_step_count=20)

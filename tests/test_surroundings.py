@@ -172,6 +172,7 @@ def test_salvage_quarantines_the_damaged_spool_and_keeps_the_rest(tmp_path: Path
         run = store.start_run("x", run_id="hurt", capture=False)
         for step in range(100):
             run.log({{"loss": step}}, step=step)
+        run.flush()
         os.kill(os.getpid(), 9)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)

@@ -181,8 +181,8 @@ class Run:
         if self._finished:
             return
         with self._writer._slow:
-            found = orphans(self.store.repository, self.id, self.rank)
-            self._writer.adopt([name for name in found if name not in self._writer.names])
+            own = self._writer.names
+            self._writer.adopt(orphans(self.store.repository, self.id, self.rank, without=own))
             ended = self._writer.seal(
                 go_on=False, also=lambda state: self._ending(state, status, error)
             )

@@ -20,8 +20,9 @@ from holdfast.chain import Chain, Snapshot
 from holdfast.columnar import Batch, Column, Columnar
 from holdfast.errors import Corrupt, InvalidValue, NameNotFound
 from holdfast.format import layout, overview, segment, spool, stats
+from holdfast.format.blocks import Getter
 from holdfast.format.manifest import State
-from holdfast.format.segment import Axis
+from holdfast.format.segment import Axis, Footer
 from holdfast.series_parts import (
     CHUNK_ROWS,
     Bounds,
@@ -35,6 +36,7 @@ from holdfast.series_parts import (
 )
 
 _HELD = 64  # segments whose index, or small ones that whole, stay in memory for the next metric
+_MUCH_ROWS = 1 << 16  # of one metric; fewer are decoded before other threads have begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ class RunPoints:
         state = snapshot.state
         self.spools = [live for live in spools if not is_sealed(state, live.writer, live.sequence)]
         self.cuts = cuts(state, self.spools)
-        self._opened = lru_cache(maxsize=_HELD)(SegmentFile.open)
+        self._opened = lru_cache(maxsize=_HELD)(_opened)
+        self._far = not backend.capabilities.append
+        self._warm = False  # were the indices read?
         self._several = "ranks" in state or any(live.rank is not None for live in spools)
         self._parts = sorted(
             [*map(self._sealed, state.get("segments", {}).items()), *map(_live, self.spools)],
@@ -172,7 +176,11 @@ class RunPoints:
             if (attempt is None or part.attempt <= attempt) and rank in (None, part.rank)
         ]
         if last is None:
-            found = at_once([partial(part.slice, key, bounds) for part, bounds in wanted])
+            cold = self._far and not self._warm
+            found = at_once(
+                [partial(part.slice, key, bounds) for part, bounds in wanted], pays=cold
+            )
+            self._warm = True
             return self._filled(key, [piece for piece in found if piece])
         if last < 0:
             raise InvalidValue(f"last={last}: give the number of points, 0 or more", value=last)
@@ -185,7 +193,7 @@ class RunPoints:
         if one of them has no overview."""
         names = self.keys() if keys is None else list(keys)
         parts = [part for part in self._parts if part.reaches((None, self.cuts.get(part.attempt)))]
-        found = at_once([partial(part.overview, names) for part in parts])
+        found = at_once([partial(part.overview, names) for part in parts], pays=self._far)
         axes: dict[str, list[tuple[int, Axis]]] = {key: [] for key in names}
         for part, some in zip(parts, found, strict=True):
             if some is None:
@@ -210,9 +218,11 @@ class RunPoints:
         )
 
     def _find(self, file: SegmentFile, key: str) -> tuple[int, Rows] | None:
-        footer, get = self._opened(file)
+        footer, get, held = self._opened(file)
         rows = footer.rows_of(key)
-        return (rows, SealedRows(footer.columns_of(key), get)) if rows else None
+        if not rows:
+            return None
+        return rows, SealedRows(footer.columns_of(key), get, footer.columns[key][0], held)
 
     def _filled(self, key: str, pieces: list[Slice]) -> Series:
         """The rows of all pieces in one series."""
@@ -225,7 +235,7 @@ class RunPoints:
                 here = slice(at, at := at + stop - first)
                 out = (steps[here], times[here], values[here])
                 tasks.append(partial(piece.rows.fill, first, stop, out))
-        at_once(tasks)
+        at_once(tasks, pays=self._far or count >= _MUCH_ROWS)
         return self._ordered(
             key, Axis(steps, times, {key: values}), [(p.rank, len(p)) for p in pieces]
         )
@@ -275,6 +285,11 @@ def _load_state(backend: Backend, run_id: str) -> Snapshot:
         for name, about in state.get("segments", {}).items():
             segments[name] = {**about, "rank": number}
     return replace(snapshot, state={**merged, "segments": segments})
+
+
+def _opened(file: SegmentFile) -> tuple[Footer, Getter, dict[int, Axis]]:
+    """The index of a segment, how to read the rest, and room for axes that several metrics share."""
+    return (*file.open(), {})
 
 
 def _live(live: LiveSpool) -> Part:
@@ -346,26 +361,36 @@ def live_axis(live: LiveSpool, key: str) -> Axis | None:
 
 
 def live_spools(
-    backend: Backend, run_id: str, scan: Callable[..., spool.Scan] = spool.scan
+    backend: Backend,
+    run_id: str,
+    scan: Callable[..., spool.Scan] = spool.scan,
+    *,
+    without: Collection[str] = (),
 ) -> Iterator[LiveSpool]:
-    """The spools of a run that are in the store now, as `scan` reads them."""
+    """The spools of a run that are in the store now, as `scan` reads them, all but those named."""
     for stat in backend.walk(layout.spools(run_id)):
+        if stat.name in without:
+            continue
         _, writer, sequence = layout.spool_parts(stat.name)
         try:
             held = _settled(backend, stat.name, scan)
         except NameNotFound:
             continue  # sealed since the listing
+        if held is None:
+            continue
         spool.check_owner(held.about, run_id, writer, sequence, place=stat.name)
         yield LiveSpool(stat.name, run_id, writer, sequence, held)
 
 
-def _settled(backend: Backend, name: str, scan: Callable[..., spool.Scan]) -> spool.Scan:
+def _settled(backend: Backend, name: str, scan: Callable[..., spool.Scan]) -> spool.Scan | None:
     """`scan` of a spool that may be growing. A record that came after its place was read, and before
-    the place of the next one was, leaves what looks like damage: but real damage stays where it is."""
+    the place of the next one was, leaves what looks like damage: but real damage stays where it is.
+    None for a spool of which a power cut left only the name."""
     damage = -1
     while True:
         try:
-            return scan(backend.get(name), place=name)
+            data = backend.get(name)
+            return None if spool.is_blank(data) else scan(data, place=name)
         except Corrupt as error:
             if getattr(error, "offset", damage) == damage:
                 raise

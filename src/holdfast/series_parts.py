@@ -7,8 +7,9 @@ the series has made: nothing is joined afterwards, and several threads can fill 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -26,6 +27,11 @@ _SAME = ("writer", "sequence", "attempt", "opened_at")  # in the footer and in t
 WHOLE_BYTES = 262_144  # a segment up to this size is read whole and held against its sha256
 _TAIL_BYTES = 1 << 20  # overviews up to this size are read together with the index
 CHUNK_ROWS = 1 << 20  # what one thread fills at a time
+_SHORT_ROWS = 4096  # an axis of up to so many is kept while its file is open
+_MOST_AXES = 16  # so many of one file
+_PAGE_BYTES = 1 << 18  # what many small reads of one file are put together to
+_MOST_PAGES = 8  # that are kept of one file
+_FEW_READS = 8  # so many small reads of a file do not make it one that is read all over
 _THREADS = 4
 
 T = TypeVar("T")
@@ -110,9 +116,7 @@ class LiveRows:
     values: NDArray[np.float64]
 
     def row_of(self, step: int) -> int:
-        if step < 0:
-            return 0
-        return len(self.axis.steps) if step >> 64 else int(np.searchsorted(self.axis.steps, step))
+        return _row_of(self.axis, step)
 
     def floor(self, row: int) -> int:
         return int(self.axis.steps[row])
@@ -129,9 +133,12 @@ class SealedRows:
 
     columns: tuple[Column, Column, Column]
     get: Getter
+    axis: int
+    held: dict[int, Axis]  # short axes that were read, by number: other metrics lie on them too
 
     def row_of(self, step: int) -> int:
-        return self.columns[0].row_of(step, self.get)
+        axis = self.held.get(self.axis)
+        return self.columns[0].row_of(step, self.get) if axis is None else _row_of(axis, step)
 
     def floor(self, row: int) -> int:
         return self.columns[0].floor(row)
@@ -140,9 +147,35 @@ class SealedRows:
         again(lambda: self._fill(first, stop, out))
 
     def _fill(self, first: int, stop: int, out: Arrays) -> None:
-        pieces = Pieces([column.span(first, stop) for column in self.columns], self.get)
-        for column, target in zip(self.columns, out, strict=True):
+        axis, rows = self.held.get(self.axis), self.columns[0].ends[-1]
+        short = axis is None and rows <= _SHORT_ROWS
+        spans = [self.columns[2].span(first, stop)]
+        if axis is None:
+            part = (0, rows) if short else (first, stop)
+            spans += [column.span(*part) for column in self.columns[:2]]
+        pieces = Pieces(spans, self.get)
+        if short:
+            axis = self._hold(rows, pieces)
+        if axis is not None:
+            out[0][:], out[1][:] = axis.steps[first:stop], axis.times[first:stop]
+        begin = 0 if axis is None else 2
+        for column, target in zip(self.columns[begin:], out[begin:], strict=True):
             column.read(first, stop, pieces, target)
+
+    def _hold(self, rows: int, pieces: Pieces) -> Axis:
+        axis = Axis(np.empty(rows, np.uint64), np.empty(rows, np.int64))
+        self.columns[0].read(0, rows, pieces, axis.steps)
+        self.columns[1].read(0, rows, pieces, axis.times)
+        if len(self.held) >= _MOST_AXES:
+            self.held.clear()
+        self.held[self.axis] = axis
+        return axis
+
+
+def _row_of(axis: Axis, step: int) -> int:
+    if step < 0:
+        return 0
+    return len(axis.steps) if step >> 64 else int(np.searchsorted(axis.steps, np.uint64(step)))
 
 
 class SegmentFile:
@@ -167,7 +200,7 @@ class SegmentFile:
             return segment.footer(get(0, size), size, get, place=self.place), get
         length = min(size, extra_bytes + self.about["index_bytes"] + segment.TRAILER_BYTES)
         tail = self._get(size - length, length)
-        get = _in(tail, size - length, self._get)
+        get = _in(tail, size - length, ReadAhead(self._get))
         found = segment.footer(tail, size, get, place=self.place)
         # Read in part, its sha256 is not checked: at least it must be the right segment.
         if any(found.about.get(name) != self.about[name] for name in _SAME):
@@ -195,6 +228,29 @@ class SegmentFile:
         return {key: read(key, get) for key in keys if key in index.columns}
 
 
+class ReadAhead:
+    """Reads a file by `get`; one of which many small pieces are wanted in larger pieces, of which some
+    are kept. A piece that is asked for again is read again: the first answer may have been damaged."""
+
+    def __init__(self, get: Getter) -> None:
+        self._get = get
+        self._asked: set[int] = set()
+        self._page = lru_cache(maxsize=_MOST_PAGES)(self._read_page)
+
+    def __call__(self, offset: int, length: int) -> bytes:
+        number, at = divmod(offset, _PAGE_BYTES)
+        if offset in self._asked:
+            self._page.cache_clear()
+            return self._get(offset, length)
+        self._asked.add(offset)
+        if at + length > _PAGE_BYTES or len(self._asked) <= _FEW_READS:
+            return self._get(offset, length)
+        return self._page(number)[at : at + length]
+
+    def _read_page(self, number: int) -> bytes:
+        return self._get(number * _PAGE_BYTES, _PAGE_BYTES)
+
+
 def _in(data: bytes, start: int, get: Getter) -> Getter:
     """Read from `data`, which are the bytes from `start` on, and what lies before them by `get`."""
 
@@ -205,9 +261,11 @@ def _in(data: bytes, start: int, get: Getter) -> Getter:
     return read
 
 
-def at_once(tasks: Iterable[Callable[[], T]]) -> list[T]:
-    """The results of all tasks, run on a few threads: storage waits, and decoders let go of the
-    interpreter. Raises the first error."""
+def at_once(tasks: Sequence[Callable[[], T]], *, pays: bool = True) -> list[T]:
+    """The results of all tasks, run on a few threads where that `pays`: far storage waits, and decoders
+    of much let go of the interpreter. Raises the first error."""
+    if not pays or len(tasks) < 2:
+        return [task() for task in tasks]
     waiting = list(enumerate(tasks))
     results: dict[int, T] = {}
     errors: list[BaseException] = []

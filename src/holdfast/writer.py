@@ -19,7 +19,7 @@ from holdfast import process
 from holdfast.backend.base import NEVER, Appender
 from holdfast.chain import Chain, Decide, Snapshot
 from holdfast.errors import HoldfastError, InvalidState, InvalidValue, StorageFull
-from holdfast.format import layout, spool
+from holdfast.format import layout, marks, spool
 from holdfast.format.manifest import State
 from holdfast.ids import new_writer_id
 from holdfast.keeper import Keeper
@@ -33,12 +33,13 @@ AHEAD_BYTES = (
     4 << 20,
 )  # least and most room that the keeper makes ahead of what is logged
 _CARRIED = 64  # schemas that a spool's successor has from the start
-_MARK = spool.MARK
+_MARK = marks.MARK
 _crc32, _now = zlib.crc32, time.time_ns
 _plain: set[type] = {float, int}  # types whose values pack as they are; grows as others are met
 Schema = tuple[
     Callable[..., bytes], bytes, bytes
 ]  # packs (prefix, step, 0xD3, time, size, *values)
+Opened = tuple[str, Appender, int, int]  # a spool: name, end, crc32 and length of its header
 
 
 def _no_spool(record: bytes) -> int:
@@ -94,8 +95,9 @@ class RunWriter:
         self._write: Callable[[bytes], int] = _no_spool
         self._schemas: dict[tuple[str, ...], Schema] = {}
         self._crc = 0
+        self._header_bytes = 0
         self._written = 0  # bytes of records in the spool
-        self._synced = 0  # how many of them survive a power cut
+        self._synced = 0  # how many of them need no sync
         self._call_at = NEVER  # when so many are written, the keeper is called
 
     def log(
@@ -181,26 +183,33 @@ class RunWriter:
 
     def _describe(self, keys: tuple[str, ...]) -> Schema:
         sid = len(self._schemas)
-        record = spool.encode_schema(sid, keys)
-        crc = _crc32(record, self._crc)
-        self._append(record + spool.mark(crc))
-        self._crc = spool.after_mark(crc)
+        self._add(spool.encode_schema(sid, keys))
         prefix, size = spool.row_prefix(sid), spool.bin_prefix(len(keys))
         self._schemas[keys] = schema = (spool.row_struct(len(keys)).pack, prefix, size)
         return schema
+
+    def _add(self, record: bytes) -> None:
+        """Write a record and its mark."""
+        crc = _crc32(record, self._crc)
+        self._append(record + marks.mark(crc))
+        self._crc = marks.after_mark(crc)
 
     def _open(self, first_step: int) -> None:
         """Begin a new spool; the caller holds the lock."""
         if self.closed:
             raise self.finished()
+        if (
+            self._appender is not None
+        ):  # it is out of numbers for schemas: nobody will sync it later
+            self._appender.sync()
         if self.attempt > 1 and self.from_step is None and self.rank is None:
             self.from_step = first_step
         self._use(*self._create())
         self._has_logged = True
         self.keeper.add(self)
 
-    def _create(self) -> tuple[str, Appender, int]:
-        """A new spool: its name, its open end, and the crc32 of its header."""
+    def _create(self) -> Opened:
+        """A new spool."""
         sequence = next(self._sequences)
         name = layout.spool(self.run_id, self.writer_id, sequence)
         rank = {} if self.rank is None else {"rank": self.rank}
@@ -216,13 +225,14 @@ class RunWriter:
                 "identity": process.identity(),
             }
         )
-        crc = spool.after_mark(zlib.crc32(header[: -spool.MARK_BYTES]))
-        return name, self.repository.spools.append(name, header), crc
+        crc = marks.after_mark(zlib.crc32(header[: -marks.MARK_BYTES]))
+        return name, self.repository.spools.append(name, header), crc, len(header)
 
-    def _use(self, name: str, appender: Appender, crc: int) -> None:
+    def _use(self, name: str, appender: Appender, crc: int, header_bytes: int) -> None:
         """Log to this spool from now on; the caller holds the lock."""
         self._forget()
         self._appender, self._write, self._crc = appender, appender.write, crc
+        self._header_bytes = header_bytes
         self._unsealed.append(name)
         self._call_at = min(SPOOL_BYTES, appender.prepare(0) // 2)
 
@@ -256,8 +266,9 @@ class RunWriter:
     def sync(self) -> None:
         """Return when every record logged before the call survives a power cut."""
         with self._slow:
-            written, appender = self._written, self._appender
-            if appender is None or written == self._synced:
+            with self._lock:
+                written, appender = self._written, self._appender
+            if appender is None or written <= self._synced:
                 return
             try:
                 appender.sync()
@@ -266,7 +277,19 @@ class RunWriter:
                 # file again, but write its points anew, as a segment.
                 self.seal(go_on=True)
                 return
-            self._synced = written
+            self._note_synced(appender, written)
+
+    def _note_synced(self, appender: Appender, written: int) -> None:
+        """Say in the spool how much of it is on the disk; the note itself is worth no sync."""
+        with self._lock:
+            if self._appender is not appender:
+                return
+            before = self._written
+            with suppress(
+                HoldfastError
+            ):  # no room for it: then more of the spool counts as unsynced
+                self._add(marks.encode_synced(self._header_bytes + written))
+            self._synced = written + self._written - before
 
     def seal(self, *, go_on: bool, also: Callable[[State], State] = NO_CHANGE) -> Snapshot:
         """Publish all that was logged, with the change that `also` decides on."""
@@ -292,7 +315,7 @@ class RunWriter:
                 self.keeper.remove(self)
             return self.snapshot
 
-    def _successor(self) -> tuple[str, Appender, int] | None:
+    def _successor(self) -> Opened | None:
         """The spool after this one, made here so that no call of `log` waits for it."""
         if self._appender is None:
             return None
@@ -302,7 +325,7 @@ class RunWriter:
             return made
         return None
 
-    def _hand_over(self, next_spool: tuple[str, Appender, int] | None) -> None:
+    def _hand_over(self, next_spool: Opened | None) -> None:
         known = list(self._schemas)
         self._forget()
         if next_spool is not None:

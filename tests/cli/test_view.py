@@ -47,7 +47,7 @@ def test_a_frame_says_how_it_goes() -> None:
     st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30), max_size=40),
     st.sampled_from(["Running", "Failed"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_frame_fits_every_terminal(width: int, height: int, keys: list[str], state: str) -> None:
     view = fed(3, keys)
     frame = view.frame(Head("x" * 50, state, None, None), 5 * SECOND, width, height)

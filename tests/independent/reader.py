@@ -159,7 +159,7 @@ def mark_of(data: bytes, crc: int = 0) -> bytes:
 
 
 def spool(data: bytes) -> tuple[dict[str, Any], list[Row]]:
-    header(data, "W")
+    header(data, "W", newest=2)
     at = 11 + object_length(data[11 : 11 + 65536])
     need(data[at : at + 6] == mark_of(data[:at]), "the first mark")
     about = unpack(data[11:at])
@@ -180,7 +180,8 @@ def spool(data: bytes) -> tuple[dict[str, Any], list[Row]]:
                 rows.pop()
             break
         at = end + 6
-    need(not intact_behind(data, at), f"damage at byte {at}")
+    is_damage = intact_behind(data, at) if data[10] == 1 else was_synced(data, at)
+    need(not is_damage, f"damage at byte {at}")
     return about, rows
 
 
@@ -197,7 +198,9 @@ def object_length(data: bytes) -> int:
 def record_end(data: bytes, at: int) -> int | None:
     """Where the record at `at` ends, if it looks like one and fits together with its mark."""
     length = 0
-    if data[at : at + 2] == b"\x92\xcd":
+    if data[at : at + 2] == b"\x91\xcf" and data[10] > 1:
+        length = 10
+    elif data[at : at + 2] == b"\x92\xcd":
         length = object_length(data[at:])
     elif (data[at : at + 2], data[at + 4 : at + 5]) == (b"\x94\xcd", b"\xcf"):
         binary = (b"\xc4", b"\xc5", b"\xc6")
@@ -208,6 +211,8 @@ def record_end(data: bytes, at: int) -> int | None:
 
 def take(data: bytes, at: int, end: int, schemas: dict[int, list[str]], rows: list[Row]) -> bool:
     """Add the record to the schemas or rows; False if it is not as defined."""
+    if data[at] == 0x91:
+        return int.from_bytes(data[at + 2 : end], "big") <= at
     sid = int.from_bytes(data[at + 2 : at + 4], "big")
     if data[at] == 0x92:
         try:
@@ -232,6 +237,19 @@ def take(data: bytes, at: int, end: int, schemas: dict[int, list[str]], rows: li
     values = np.frombuffer(data[start:end], ">f8").astype("<f8")
     rows.append((step, time, schemas[sid], values))
     return True
+
+
+def was_synced(data: bytes, damage: int) -> bool:
+    for found in re.finditer(b"(?=\x91\xcf)", data):
+        at = found.start()
+        said = int.from_bytes(data[at + 2 : at + 10], "big")
+        if at < damage or not damage < said <= at:
+            continue
+        crc = int.from_bytes(data[at - 4 : at], "little")
+        crc = zlib.crc32(data[at - 6 : at], crc)
+        if data[at + 10 : at + 16] == mark_of(data[at : at + 10], crc):
+            return True
+    return False
 
 
 def intact_behind(data: bytes, damage: int) -> bool:
@@ -685,7 +703,10 @@ class Run:
     def _spools(self) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
         for path in sorted((self.folder / "spool").glob("*")):
             writer, sequence = path.stem.split("-")
-            about, rows = spool(path.read_bytes())
+            data = path.read_bytes()
+            if not data[:11].strip(b"\0") and not was_synced(data, 0):
+                continue
+            about, rows = spool(data)
             need((about["writer"], about["sequence"]) == (writer, int(sequence)), "a moved spool")
             rank = about.get("rank")
             need(rank is None or (type(rank) is int and rank >= 0), "rank")

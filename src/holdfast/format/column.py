@@ -13,6 +13,7 @@ read back is never written. See docs/format/segment.md.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,18 @@ def _candidates(values: Column) -> Any:
 def planes(values: Column) -> bytes:
     """Codec 4: readable with numpy and zstd alone."""
     grouped = np.ascontiguousarray(values.view(np.uint8).reshape(-1, 8).T)
-    return zstandard.ZstdCompressor(level=3).compress(grouped.tobytes())
+    return _zstd.compressor.compress(grouped.tobytes())
+
+
+class _Zstd(threading.local):
+    """Making these takes longer than a short column does, and threads must not share them."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=3)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _Zstd()
 
 
 def decode(codec: int, payload: bytes, count: int, dtype: Any, *, place: str = "column") -> Column:
@@ -127,7 +139,7 @@ def _decode_planes(payload: bytes, out: Column) -> None:
     # zstd allocates what the frame claims to hold, so the claim is checked first.
     if zstandard.frame_content_size(payload) != out.nbytes:
         raise ValueError("it holds another number of values")
-    raw = zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
+    raw = _zstd.decompressor.decompress(payload, allow_extra_data=False)
     grouped = _exactly(np.frombuffer(raw, np.uint8), out.nbytes).reshape(8, -1)
     out[:] = np.ascontiguousarray(grouped.T).view(out.dtype).ravel()
 

@@ -10,8 +10,7 @@ import struct
 import zlib
 from typing import Any, NamedTuple
 
-from holdfast.errors import Corrupt
-from holdfast.format import frame, packing, spool
+from holdfast.format import frame, marks, packing, spool
 
 
 class Row(NamedTuple):
@@ -36,6 +35,7 @@ class Follower:
         self.points = 0
         self.about: dict[str, Any] | None = None
         self._schemas: dict[int, tuple[tuple[str, ...], struct.Struct]] = {}
+        self._version = 0
         self._state = 0  # the crc32 of everything before `position`
         self._last = b""  # the mark in front of it
 
@@ -43,8 +43,8 @@ class Follower:
         """The new rows in `data`, the bytes of the spool from `position` on, as far as they go.
 
         A part of a record at its end, or zeros, is what a writer has not come to yet: feed it again
-        with more behind. Raises Corrupt, naming the byte, when an intact record lies behind one
-        that is not; the rows before it have been given then.
+        with more behind. Raises Corrupt, naming the byte, when the next record is damaged and no
+        crash leaves it so; the rows before it have been given then.
         """
         at = self._header(data) if self.about is None else 0
         rows: list[Row] = []
@@ -53,12 +53,7 @@ class Follower:
             at = end
         self.position += at
         if at == begin and self._last and self._is_damage(data[at:]):
-            raise Corrupt(
-                f"{self.place} is damaged at byte {self.position}, with intact records behind it: "
-                "run `holdfast recover --salvage` to keep what is whole",
-                place=self.place,
-                offset=self.position,
-            )
+            raise spool.damaged(self.place, self.position)
         return rows
 
     def _header(self, data: bytes) -> int:
@@ -66,10 +61,12 @@ class Follower:
         front = frame.HEADER_BYTES
         if len(data) < front:
             return 0
-        frame.check_header(spool.KIND, data, place=self.place, max_version=spool.VERSION)
+        self._version = frame.check_header(
+            spool.KIND, data, place=self.place, max_version=spool.VERSION
+        )
         size = packing.measure(memoryview(data)[front : front + spool.MAX_ABOUT_BYTES])
         if len(data) < front + spool.MAX_ABOUT_BYTES and (
-            not size or len(data) < front + size + spool.MARK_BYTES
+            not size or len(data) < front + size + marks.MARK_BYTES
         ):
             return 0
         self.about, begin = spool.read_header(data, self.place)
@@ -78,16 +75,18 @@ class Follower:
 
     def _record(self, data: bytes, at: int, rows: list[Row]) -> int:
         """Take up the intact record at `at`; returns its end, 0 if there is none."""
-        if data[at] == spool.ROW:
+        if data[at] == marks.ROW:
             return self._row(data, at, rows)
-        return self._schema(data, at) if data[at] == spool.SCHEMA else 0
+        if data[at] == marks.SCHEMA:
+            return self._schema(data, at)
+        return self._synced(data, at) if self._version > 1 else 0
 
     def _row(self, data: bytes, at: int, rows: list[Row]) -> int:
         sid = int.from_bytes(data[at + 2 : at + 4], "big")
         if sid not in self._schemas:
             return 0
         keys, shape = self._schemas[sid]
-        end = at + shape.size + spool.MARK_BYTES
+        end = at + shape.size + marks.MARK_BYTES
         if end > len(data) or not self._is_intact(data[at:end]):
             return 0
         prefix, step, middle, time, size, *values = shape.unpack_from(data, at)
@@ -99,8 +98,8 @@ class Follower:
         return end
 
     def _schema(self, data: bytes, at: int) -> int:
-        size = spool._schema_bytes(data, at)
-        end = at + size + spool.MARK_BYTES
+        size = marks.schema_bytes(data, at)
+        end = at + size + marks.MARK_BYTES
         if not size or end > len(data) or not self._is_intact(data[at:end]):
             return 0
         keys = spool._keys(data[at + 4 : at + size])
@@ -111,16 +110,25 @@ class Follower:
         self._pass(data[at:end])
         return end
 
+    def _synced(self, data: bytes, at: int) -> int:
+        end = at + marks.SYNCED_BYTES + marks.MARK_BYTES
+        good = end <= len(data) and marks.synced_at(data, at) <= self.position + at
+        if not good or not self._is_intact(data[at:end]):
+            return 0
+        self._pass(data[at:end])
+        return end
+
     def _is_intact(self, record: bytes) -> bool:
         """True if the mark at the end of the record continues the checksum so far."""
-        body, mark = record[: -spool.MARK_BYTES], record[-spool.MARK_BYTES :]
-        return mark == spool.mark(zlib.crc32(body, self._state))
+        body, found = record[: -marks.MARK_BYTES], record[-marks.MARK_BYTES :]
+        return found == marks.mark(zlib.crc32(body, self._state))
 
     def _pass(self, record: bytes) -> None:
         self._state = zlib.crc32(record, self._state)
-        self._last = record[-spool.MARK_BYTES :]
+        self._last = record[-marks.MARK_BYTES :]
 
     def _is_damage(self, rest: bytes) -> bool:
         if rest == bytes(len(rest)):  # mostly there are only zeros, and comparing them is quick
             return False
-        return spool.find_intact(self._last + rest, spool.MARK_BYTES) is not None
+        front = marks.MARK_BYTES
+        return marks.is_damage(self._version, self._last + rest, front, self.position - front)

@@ -18,6 +18,9 @@ from holdfast.errors import Corrupt, InvalidValue
 MAX_DEPTH = 64  # containers inside each other
 
 
+_LEAVES = frozenset({int, float, str, bytes, bool, type(None)})  # most of what there is
+
+
 def _sorted(value: Any, depth: int = 0) -> Any:
     if not isinstance(value, (dict, list, tuple)):
         return value
@@ -27,8 +30,9 @@ def _sorted(value: Any, depth: int = 0) -> Any:
         if not all(isinstance(key, str) for key in value):
             raise TypeError("a map has a key that is no text")
         # Code point order of text is the byte order of its UTF-8 form.
-        return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
-    return [_sorted(item, depth + 1) for item in value]
+        items = [(key, value[key]) for key in sorted(value)]
+        return {k: v if type(v) in _LEAVES else _sorted(v, depth + 1) for k, v in items}
+    return [item if type(item) in _LEAVES else _sorted(item, depth + 1) for item in value]
 
 
 def pack(value: Any) -> bytes:

@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from holdfast.format.spool import (
-    Scan,
-    Walk,
-    find_intact,
-    intact_end,
-    read_header,
-    torn_bytes,
-    without_room,
-)
+from holdfast.format.marks import find_intact, intact_end
+from holdfast.format.spool import Scan, Walk, read_header, torn_bytes, without_room
 
 
 def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
@@ -29,9 +22,9 @@ def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None)
     walk = Walk(data, place, begin, breathe)
     lost, good = 0, begin
     while begin < len(data):
-        end = intact_end(data, begin)
+        end = intact_end(data, begin, data[10])
         if not end:
-            found = find_intact(data, begin + 1)
+            found = find_intact(data, begin + 1, data[10])
             if found is None or found == len(data):
                 break
             begin = found

@@ -15,7 +15,7 @@ the overviews. See docs/format/segment.md.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,11 @@ class Axis:
         return Axis(self.steps[which], self.times[which], {key: self.columns[key][which]})
 
 
-def axes(tables: Iterable[Table]) -> list[Axis]:
+Breathe = Callable[[], None]  # called now and then, so that a background thread can let others run
+NO_BREATH: Breathe = lambda: None  # noqa: E731
+
+
+def axes(tables: Iterable[Table], breathe: Breathe = NO_BREATH) -> list[Axis]:
     """Group the rows of a spool so that each metric lies on exactly one axis."""
     kept = list(tables)
     where: dict[str, list[int]] = {}
@@ -57,10 +61,10 @@ def axes(tables: Iterable[Table]) -> list[Axis]:
     groups: dict[tuple[int, ...], list[str]] = {}
     for key, indices in where.items():
         groups.setdefault(tuple(indices), []).append(key)
-    return [_axis([kept[i] for i in indices], keys) for indices, keys in groups.items()]
+    return [_axis([kept[i] for i in indices], keys, breathe) for indices, keys in groups.items()]
 
 
-def _axis(tables: Sequence[Table], keys: Sequence[str]) -> Axis:
+def _axis(tables: Sequence[Table], keys: Sequence[str], breathe: Breathe) -> Axis:
     steps = np.concatenate([table.rows["step"].astype(np.uint64) for table in tables])
     times = np.concatenate([table.rows["time"].astype(np.int64) for table in tables])
     sort = None
@@ -74,6 +78,7 @@ def _axis(tables: Sequence[Table], keys: Sequence[str]) -> Axis:
     axis = Axis(steps, times)
     places = [{key: place for place, key in enumerate(table.keys)} for table in tables]
     for key in keys:
+        breathe()
         parts = [
             table.rows["values"][:, place[key]].astype(np.float64)
             for table, place in zip(tables, places, strict=True)
@@ -86,11 +91,19 @@ def _axis(tables: Sequence[Table], keys: Sequence[str]) -> Axis:
 class Writer:
     """Writes a segment in order: the columns of each axis, their overviews, then `finish`.
 
-    `write` takes the next bytes of the file.
+    `write` takes the next bytes of the file; `breathe` is called before each block, which has at most
+    `rows` numbers.
     """
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        breathe: Breathe = NO_BREATH,
+        rows: int = blocks.MOST,
+    ) -> None:
         self._write = write
+        self._rows = rows
+        self._breathe = breathe
         self._axes: list[Any] = []
         self._columns: dict[str, Any] = {}
         self._overviews: dict[str, Any] = {}
@@ -131,8 +144,9 @@ class Writer:
 
     def _column(self, values: NDArray[Any]) -> list[Any]:
         index = []
-        for start in range(0, len(values), blocks.MOST):
-            data, entry = blocks.encode(values[start : start + blocks.MOST], self.size_bytes)
+        for start in range(0, len(values), self._rows):
+            self._breathe()
+            data, entry = blocks.encode(values[start : start + self._rows], self.size_bytes)
             index.append(entry)
             self._put(data)
         return index
@@ -146,11 +160,13 @@ def encode(
     about: dict[str, Any],
     parts: Sequence[Axis],
     points: Callable[[Sequence[int]], list[int]] = overview.sizes,
+    breathe: Breathe = NO_BREATH,
+    rows: int = blocks.MOST,
 ) -> tuple[bytes, dict[str, int]]:
     """(file, its sizes as in a manifest). `points` says for axes of so many rows how many points
     their overviews have; 0 for none."""
     out = bytearray()
-    writer = Writer(out.extend)
+    writer = Writer(out.extend, breathe, rows)
     for axis in parts:
         writer.axis(axis.steps)
         writer.times(axis.times)
@@ -189,6 +205,20 @@ class Footer:
     def read(self, key: str, get: Getter) -> Axis:
         """The one metric `key` with its steps and times; KeyError when it is not here."""
         return _read(self.columns_of(key), key, get)
+
+    def read_together(self, keys: Iterable[str], get: Getter) -> Iterator[Axis]:
+        """All these metrics, those of one axis together, so that its steps and times are read once."""
+        held: dict[int, Axis] = {}
+        for key in keys:
+            number, blocks_ = self.columns[key]
+            if number not in held:
+                held[number] = self.read(key, get)
+                continue
+            axis = held[number]
+            column = Column(self.place, blocks_, np.float64)
+            values = axis.columns[key] = np.empty(len(axis.steps))
+            column.read(0, len(values), Pieces([column.span(0, len(values))], get), values)
+        yield from held.values()
 
     def read_overview(self, key: str, get: Getter) -> Axis:
         """The overview of the metric; KeyError when it has none."""

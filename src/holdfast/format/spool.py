@@ -3,12 +3,15 @@
     header   the 11 bytes of a file of kind 'W', then one map about the writer, then a mark
     schema   92 CD sid(2) [key, ...]                          before the first row that uses it
     row      94 CD sid(2) CF step(8) D3 time_ns(8) C4|C5|C6 length  float64(8) * keys, big-endian
+    synced   91 CF bytes(8)                                   so much of the file is on the disk
     mark     C4 04 crc(4)                                     after the map and after every record
     zeros    any number of 00 bytes: allocated ahead of need, and nothing was written there yet
 
 A mark is the crc32 of every byte of the file before it, little-endian, so one pass over the file
 checks all of it, and an intact record can be found again behind a damaged one. Rows of one schema
-have one width, which is what makes both writing (one struct) and reading (one numpy view) quick.
+have one width, which is what makes both writing (one struct) and reading (one numpy view) quick. A power
+cut may leave holes in what was not synced, and in nothing else: so damage is a torn tail behind the
+last byte that a synced record speaks of, and damage in front of it. Version 1 has no such records.
 See docs/format/spool.md.
 """
 
@@ -23,35 +26,20 @@ from typing import Any
 import msgpack
 
 from holdfast.errors import Corrupt
-from holdfast.format import frame, packing
+from holdfast.format import frame, marks, packing
 
 KIND = b"W"
-VERSION = 1
-MARK = b"\xc4\x04"
-MARK_BYTES = 6
+VERSION = 2
 MAX_SCHEMAS = 65_536
 MAX_KEYS = 65_536
 MAX_ABOUT_BYTES = 65_536  # the map in the header
-_SEARCH_BYTES = 65_536  # how far the search behind damage follows a schema
 _ROOM_BYTES = 4096  # the piece in which room is passed over
-ROW = 0x94
-SCHEMA = 0x92
-
-
-def mark(state: int) -> bytes:
-    """The mark for a stream whose crc32 so far is `state`."""
-    return MARK + state.to_bytes(4, "little")
-
-
-def after_mark(state: int) -> int:
-    """The crc32 of the stream once its mark is written."""
-    return zlib.crc32(mark(state), state)
 
 
 def encode_header(about: dict[str, Any]) -> bytes:
     """Header, map and first mark. `about`: run_id, writer, sequence, attempt, opened_at, identity."""
     front = frame.header(KIND, VERSION) + packing.pack(about)
-    return front + mark(zlib.crc32(front))
+    return front + marks.mark(zlib.crc32(front))
 
 
 def encode_schema(sid: int, keys: Sequence[str]) -> bytes:
@@ -108,26 +96,36 @@ class Scan:
 def scan(data: bytes, *, place: str, breathe: Callable[[], None] = lambda: None) -> Scan:
     """Read a spool up to its last intact record.
 
-    Bytes after it are a torn tail, as a crash in the middle of a write leaves it. Damage with an
-    intact record behind it is no torn tail: it raises Corrupt, naming `place`. `breathe` is called
+    Bytes after it are a torn tail, as a crash in the middle of a write or a power cut leaves it. What
+    had been synced is no torn tail: damage there raises Corrupt, naming `place`. `breathe` is called
     now and then, so that a background thread can let others run.
     """
     about, start = read_header(data, place)
     walk = Walk(data, place, start, breathe)
     end = walk.run()
-    if zlib.crc32(memoryview(data)[: end - MARK_BYTES]) != _stored(data, end):
+    if zlib.crc32(memoryview(data)[: end - marks.MARK_BYTES]) != marks.stored(data, end):
         end = _first_damage(data, start, end)
         walk = Walk(data, place, start, breathe)
         end = walk.run(stop=end)
     torn = torn_bytes(data, end)
-    if torn and find_intact(without_room(data, end + torn), end) is not None:
-        raise Corrupt(
-            f"{place} is damaged at byte {end}, with intact records behind it: "
-            "run `holdfast recover --salvage` to keep what is whole",
-            place=place,
-            offset=end,
-        )
+    if torn and marks.is_damage(data[10], without_room(data, end + torn), end):
+        raise damaged(place, end)
     return Scan(about, walk.gather(), walk.places, end, torn)
+
+
+def damaged(place: str, offset: int) -> Corrupt:
+    """The error for a spool with damage at byte `offset` that no crash leaves."""
+    return Corrupt(
+        f"{place} is damaged at byte {offset}, with intact records behind it: "
+        "run `holdfast recover --salvage` to keep what is whole",
+        place=place,
+        offset=offset,
+    )
+
+
+def is_blank(data: bytes) -> bool:
+    """True for the name of a spool without its contents: a power cut came before its first sync."""
+    return not data[: frame.HEADER_BYTES].strip(b"\0") and not marks.was_synced(data, 0)
 
 
 def torn_bytes(data: bytes, end: int) -> int:
@@ -140,18 +138,14 @@ def torn_bytes(data: bytes, end: int) -> int:
 
 def without_room(data: bytes, end: int) -> bytes:
     """The file without its room, which begins at `end` or, in zeros of a mark, a little later."""
-    return data[: end + MARK_BYTES]
-
-
-def _stored(data: bytes, end: int) -> int:
-    return int.from_bytes(data[end - 4 : end], "little")
+    return data[: end + marks.MARK_BYTES]
 
 
 def read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
     frame.check_header(KIND, data, place=place, max_version=VERSION)
     window = memoryview(data)[frame.HEADER_BYTES : frame.HEADER_BYTES + MAX_ABOUT_BYTES]
     end = frame.HEADER_BYTES + packing.measure(window)
-    if data[end : end + MARK_BYTES] != mark(zlib.crc32(data[:end])):
+    if data[end : end + marks.MARK_BYTES] != marks.mark(zlib.crc32(data[:end])):
         raise Corrupt(
             f"{place} is damaged: the checksum of its header does not match, so its points cannot be "
             "told apart; move the file out of the store to go on without them",
@@ -160,7 +154,7 @@ def read_header(data: bytes, place: str) -> tuple[dict[str, Any], int]:
     about = packing.unpack(data[frame.HEADER_BYTES : end], place=place)
     if not _is_about(about):
         raise Corrupt(f"{place} is damaged: a field of its header is not as defined", place=place)
-    return about, end + MARK_BYTES
+    return about, end + marks.MARK_BYTES
 
 
 def check_owner(
@@ -195,13 +189,14 @@ class Walk:
         self.tables: dict[int, Table] = {}
         self.widths: dict[int, int] = {}
         self.places = 0
+        self.has_synced = data[10] > 1  # the version
 
     def run(self, stop: int | None = None) -> int:
         """Walk to the last structurally whole record; returns its end."""
         stop = len(self.data) if stop is None else stop
         at, turns = self.start, 0
         while at < stop:
-            step = self._rows(at, stop) or self._schema(at, stop)
+            step = self._rows(at, stop) or self._schema(at, stop) or self._synced(at, stop)
             if not step:
                 break
             at += step
@@ -213,7 +208,7 @@ class Walk:
     def _rows(self, at: int, stop: int) -> int:
         """The bytes of the run of rows of one schema that begins at `at`; 0 if none does."""
         head = self.data[at : at + 4]
-        if len(head) < 4 or head[0] != ROW or head[1] != 0xCD:
+        if len(head) < 4 or head[0] != marks.ROW or head[1] != 0xCD:
             return 0
         sid = int.from_bytes(head[2:], "big")
         width = self.widths.get(sid)
@@ -227,7 +222,7 @@ class Walk:
 
     def _same_shape(self, at: int, width: int, keys: int, most: int) -> int:
         """How many rows in sequence have the constant bytes of this row's schema."""
-        head, middle, tail = self.data[at : at + 4], bin_prefix(keys), width - MARK_BYTES
+        head, middle, tail = self.data[at : at + 4], bin_prefix(keys), width - marks.MARK_BYTES
         count = 0
         if most > 8 and self.data[at + 3 * width : at + 3 * width + 4] == head:
             return self._same_shape_many(at, width, keys, most)
@@ -238,7 +233,7 @@ class Walk:
                 or row[4] != 0xCF
                 or row[13] != 0xD3
                 or row[22 : 22 + len(middle)] != middle
-                or row[tail : tail + 2] != MARK
+                or row[tail : tail + 2] != marks.MARK
             ):
                 break
             count += 1
@@ -250,7 +245,7 @@ class Walk:
 
         middle = bin_prefix(keys)
         places = [*range(5), 13, *range(22, 22 + len(middle)), width - 6, width - 5]
-        wanted = self.data[at : at + 4] + b"\xcf\xd3" + middle + MARK
+        wanted = self.data[at : at + 4] + b"\xcf\xd3" + middle + marks.MARK
         count, reach = 0, 32
         while count < most:  # in growing windows, so that a short run in a long file stays cheap
             window = min(most - count, reach)
@@ -270,27 +265,38 @@ class Walk:
         data = self.data
         if data[at : at + 2] != b"\x92\xcd" or at + 5 > stop:
             return 0
-        end = at + _schema_bytes(data, at) + MARK_BYTES
-        keys = _keys(data[at + 4 : end - MARK_BYTES])
+        end = at + marks.schema_bytes(data, at) + marks.MARK_BYTES
+        keys = _keys(data[at + 4 : end - marks.MARK_BYTES])
         sid = int.from_bytes(data[at + 2 : at + 4], "big")
-        if not keys or end > stop or data[end - 6 : end - 4] != MARK or sid in self.tables:
+        if not keys or end > stop or data[end - 6 : end - 4] != marks.MARK or sid in self.tables:
             return 0
         self.tables[sid] = Table(keys)
-        self.widths[sid] = row_struct(len(keys)).size + MARK_BYTES
+        self.widths[sid] = row_struct(len(keys)).size + marks.MARK_BYTES
         return end - at
 
-    def gather(self) -> list[Table]:
-        import numpy as np
+    def _synced(self, at: int, stop: int) -> int:
+        """The bytes of the synced record at `at`; 0 if there is none."""
+        end = at + marks.SYNCED_BYTES + marks.MARK_BYTES
+        good = self.has_synced and end <= stop and self.data[end - 6 : end - 4] == marks.MARK
+        return end - at if good and marks.synced_at(self.data, at) <= at else 0
 
+    def gather(self) -> list[Table]:
         used = {sid: table for sid, table in self.tables.items() if table.pieces}
         for sid, table in used.items():
-            shape = _row_dtype(len(table.keys), self.widths[sid])
-            parts = [np.frombuffer(self.data, shape, count, at) for at, count, _ in table.pieces]
-            orders = [np.arange(first, first + count) for _, count, first in table.pieces]
-            # Most spools have one piece, which is not copied: other threads would wait for it.
-            table.rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            table.order = np.concatenate(orders)
+            width = self.widths[sid]
+            table.rows = self._rows_of(table.pieces, _row_dtype(len(table.keys), width), width)
+            table.order = _places(table.pieces)
         return list(used.values())
+
+    def _rows_of(self, pieces: list[tuple[int, int, int]], shape: Any, width: int) -> Any:
+        import numpy as np
+
+        if len(pieces) == 1:  # not copied
+            at, count, _ = pieces[0]
+            return np.frombuffer(self.data, shape, count, at)
+        return np.frombuffer(
+            b"".join([self.data[at : at + count * width] for at, count, _ in pieces]), shape
+        )
 
 
 def _keys(raw: bytes) -> list[str] | None:
@@ -303,6 +309,15 @@ def _keys(raw: bytes) -> list[str] | None:
     if not good or not all(isinstance(key, str) for key in keys):
         return None
     return keys if len(set(keys)) == len(keys) else None
+
+
+def _places(pieces: list[tuple[int, int, int]]) -> Any:
+    """The place of each row of the pieces among all rows of the spool."""
+    import numpy as np
+
+    _, counts, firsts = np.array(pieces).T
+    ends = np.cumsum(counts)
+    return np.repeat(firsts - (ends - counts), counts) + np.arange(ends[-1])
 
 
 def _row_dtype(keys: int, width: int) -> Any:
@@ -322,83 +337,17 @@ def _row_dtype(keys: int, width: int) -> Any:
 def _records(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int]]:
     """(begin, end) of every record between two record edges, one msgpack object and its mark each."""
     while at < stop:
-        size = _row_bytes(data, at) if data[at] == ROW else _schema_bytes(data, at)
-        yield at, at + size + MARK_BYTES
-        at += size + MARK_BYTES
-
-
-def _row_bytes(data: bytes, at: int) -> int:
-    """The length that the row at `at` claims; 0 if there is none."""
-    head = data[at : at + 27]
-    shape = head[:2] + head[4:5] + head[13:14]
-    if len(head) < 27 or shape != b"\x94\xcd\xcf\xd3" or head[22] not in (0xC4, 0xC5, 0xC6):
-        return 0
-    middle = 1 + (1 << (head[22] - 0xC4))
-    return 22 + middle + int.from_bytes(head[23 : 22 + middle], "big")
-
-
-def _schema_bytes(data: bytes, at: int, most: int | None = None) -> int:
-    """The length of the msgpack object at `at`; 0 if there is no whole one."""
-    stop, reach = len(data) if most is None else min(at + most, len(data)), 1 << 12
-    while not (size := packing.measure(memoryview(data)[at : min(at + reach, stop)])):
-        if at + reach >= stop:
-            return 0
-        reach *= 8
-    return size
+        size = marks.record_bytes(data, at)
+        yield at, at + size + marks.MARK_BYTES
+        at += size + marks.MARK_BYTES
 
 
 def _first_damage(data: bytes, start: int, stop: int) -> int:
     """Where the first record begins whose mark does not match."""
     state = zlib.crc32(memoryview(data)[:start])
     for begin, end in _records(data, start, stop):
-        state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], state)
-        if state != _stored(data, end):
+        state = zlib.crc32(memoryview(data)[begin : end - marks.MARK_BYTES], state)
+        if state != marks.stored(data, end):
             return begin
-        state = after_mark(state)
+        state = marks.after_mark(state)
     return stop
-
-
-def find_intact(data: bytes, damage: int) -> int | None:
-    """Where the first intact record at `damage` or behind it begins: then that was no torn tail.
-
-    Bytes full of what looks like records but is none are given up after a while, and are no torn
-    tail either: the answer is the end of the file then. So the search takes time in proportion to it.
-    """
-    left = 4 * len(data) + _SEARCH_BYTES
-    at = data.find(MARK, damage - MARK_BYTES)
-    while 0 <= at < len(data) - MARK_BYTES:
-        begin = at + MARK_BYTES
-        size, cost = _looks_like(data, begin)
-        if intact_end(data, begin, size):
-            return begin
-        left -= cost + size
-        if left < 0:
-            return len(data)
-        at = data.find(MARK, at + 1)
-    return None
-
-
-def intact_end(data: bytes, begin: int, size: int | None = None) -> int:
-    """Where the record at `begin` ends, its mark included, if it fits the mark in front; else 0."""
-    if begin >= len(data):
-        return 0
-    size = _looks_like(data, begin)[0] if size is None else size
-    end = begin + size + MARK_BYTES
-    if not size or data[end - MARK_BYTES : end - 4] != MARK:
-        return 0
-    state = zlib.crc32(memoryview(data)[begin : end - MARK_BYTES], _reseed(data, begin))
-    return end if data[end - MARK_BYTES : end] == mark(state) else 0
-
-
-def _looks_like(data: bytes, at: int) -> tuple[int, int]:
-    """(length of the record that may begin at `at`, how much work it was to say so)."""
-    if data[at] == ROW:
-        return _row_bytes(data, at), 64
-    if data[at] != SCHEMA:
-        return 0, 16
-    return _schema_bytes(data, at, _SEARCH_BYTES), _SEARCH_BYTES
-
-
-def _reseed(data: bytes, begin: int) -> int:
-    """The crc32 of the stream before the record at `begin`, trusting the mark in front of it."""
-    return after_mark(_stored(data, begin))

@@ -21,11 +21,13 @@ Stats = dict[str, Any]
 def of(axis: Axis) -> dict[str, Stats]:
     """The statistics of every column of an axis in step order."""
     steps = (int(axis.steps[0]), int(axis.steps[-1]))
-    return {key: _column(values, *steps) for key, values in axis.columns.items()}
+    with np.errstate(all="ignore"):
+        return {key: _column(values, *steps) for key, values in axis.columns.items()}
 
 
 def _column(values: Any, first_step: int, last_step: int) -> Stats:
-    real = values[~np.isnan(values)]
+    nan = np.isnan(values)
+    real = values[~nan] if nan.any() else values
     stats: Stats = {
         "count": len(values),
         "nan": len(values) - len(real),
@@ -35,8 +37,7 @@ def _column(values: Any, first_step: int, last_step: int) -> Stats:
         "last_step": last_step,
     }
     if len(real):
-        with np.errstate(all="ignore"):
-            mean = float(real.mean())
+        mean = float(real.mean())
         stats |= {"min": float(real.min()), "max": float(real.max()), "mean": mean}
     return stats
 
@@ -63,8 +64,7 @@ def _spread(a: Stats, b: Stats) -> Stats:
     if not sides:
         return {}
     real = [side["count"] - side["nan"] for side in sides]
-    with np.errstate(all="ignore"):
-        mean = sum(side["mean"] * (n / sum(real)) for side, n in zip(sides, real, strict=True))
+    mean = sum(side["mean"] * (n / sum(real)) for side, n in zip(sides, real, strict=True))
     return {
         "min": min(side["min"] for side in sides),
         "max": max(side["max"] for side in sides),

@@ -17,7 +17,7 @@ from typing import Any
 from holdfast.chain import EMPTY, Chain, Snapshot
 from holdfast.digest import Digest
 from holdfast.errors import NameNotFound
-from holdfast.format import frame, layout, spool
+from holdfast.format import frame, layout, marks, spool
 from holdfast.format.follow import Follower, Row
 from holdfast.ops import unseal
 from holdfast.repository import Repository
@@ -180,8 +180,10 @@ class Looks:
         _, writer, sequence = layout.spool_parts(name)
         if any(is_sealed(snapshot.state, writer, sequence) for _, snapshot in self.chains.values()):
             return
-        front = frame.HEADER_BYTES + spool.MAX_ABOUT_BYTES + spool.MARK_BYTES
+        front = frame.HEADER_BYTES + spool.MAX_ABOUT_BYTES + marks.MARK_BYTES
         data = self.repository.spools.get_range(name, 0, front)
+        if spool.is_blank(data):
+            return
         about, begin = spool.read_header(data, name)
         spool.check_owner(about, self.run_id, writer, sequence, place=name)
         self.spools[name] = _Spool(name, about, begin, Follower(name), {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache, lru_cache
 
 from holdfast import liveness
@@ -27,17 +27,24 @@ def beat_of(repository: Repository, run_id: str, rank: int | None = None) -> Bea
 
 
 def orphan_spools(
-    repository: Repository, run_id: str, scan: Callable[..., spool.Scan] = spool.scan
+    repository: Repository,
+    run_id: str,
+    scan: Callable[..., spool.Scan] = spool.scan,
+    *,
+    without: Collection[str] = (),
 ) -> list[LiveSpool]:
-    """The spools of a run whose writing process is gone, as `scan` reads them."""
+    """The spools of a run whose writing process is gone, as `scan` reads them, all but those named."""
     beat = cache(lambda rank: beat_of(repository, run_id, rank))
-    found = live_spools(repository.spools, run_id, scan)
+    found = live_spools(repository.spools, run_id, scan, without=without)
     return [live for live in found if liveness.is_dead(live.about.get("identity"), beat(live.rank))]
 
 
-def orphans(repository: Repository, run_id: str, rank: int | None = None) -> list[str]:
-    """The names of the spools that dead processes left as the main writer, or as a rank, of a run."""
-    return by_writer(orphan_spools(repository, run_id)).get(rank, [])
+def orphans(
+    repository: Repository, run_id: str, rank: int | None = None, *, without: Collection[str] = ()
+) -> list[str]:
+    """The names of the spools that dead processes left as the main writer, or as a rank, of a run;
+    those in `without` are known to be somebody's."""
+    return by_writer(orphan_spools(repository, run_id, without=without)).get(rank, [])
 
 
 def by_writer(spools: Iterable[LiveSpool]) -> dict[int | None, list[str]]:

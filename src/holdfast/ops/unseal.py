@@ -6,7 +6,7 @@ always a beginning, is of each metric the first so many points of each step: cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,19 +41,25 @@ def read(
         return whole[offset : offset + length]
 
     footer = segment.footer(whole, size, get, place=place)
-    axes = (footer.read(key, get) for key in footer.columns if wanted(key))
-    return records([_unseen(axis, seen) for axis in axes])
+    axes = footer.read_together(filter(wanted, footer.columns), get)
+    return records([part for axis in axes for part in _unseen(axis, seen)])
 
 
-def _unseen(axis: Axis, seen: Seen) -> Axis:
-    """The rows of an axis of one column that are not among the first of their step."""
-    ((key, values),) = axis.columns.items()
-    if not seen.get(key):
-        return axis
+def _unseen(axis: Axis, seen: Seen) -> Iterator[Axis]:
+    """The rows of an axis that were not read: the columns of which nothing was, and each other one."""
+    new = {key: values for key, values in axis.columns.items() if not seen.get(key)}
+    if new:
+        yield Axis(axis.steps, axis.times, new)
+    for key in axis.columns.keys() - new.keys():
+        yield _rest(axis, key, seen)
+
+
+def _rest(axis: Axis, key: str, seen: Seen) -> Axis:
+    """The rows of one column that are not among the first of their step."""
     steps, read = axis.steps, np.sort(np.array(seen[key], np.uint64))
     place = np.arange(len(steps)) - np.searchsorted(steps, steps)
     left = place >= np.searchsorted(read, steps, "right") - np.searchsorted(read, steps)
-    return Axis(steps[left], axis.times[left], {key: values[left]})
+    return axis.rows(left, key)
 
 
 def records(axes: Iterable[Axis]) -> list[Line]:
