@@ -25,6 +25,7 @@ from holdfast.format import (
     entry,
     frame,
     marks,
+    outbox,
     pack,
     packing,
     recipe,
@@ -81,6 +82,13 @@ ENTRY_2 = Entry(  # full where it need not be: version 2
     at=NOON + 2_000_000_000,
     full=True,
     body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
+)
+_IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
+OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
+PENDING = outbox.Pending(
+    chain=f"runs/{RUN}/manifest/",
+    change={"run": {"status": "Success", "error": None}, "writer": {"closed": True}},
+    only={"writer": _IDENTITY},
 )
 _BLOB = Digest.of(b"a blob")
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
@@ -287,6 +295,8 @@ def exact() -> dict[str, bytes]:
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
         "entry-00000002": entry.encode(ENTRY_2),
+        "outbox-owner": outbox.encode_owner(OWNER),
+        "outbox-pending": outbox.encode_pending(PENDING),
         "recipe": recipe.encode(RECIPE),
         "recipe-2": recipe.encode(recipe_2()),
         "pack": pack_file(),

@@ -14,7 +14,18 @@ from blake3 import blake3
 
 import golden
 from holdfast import codecs
-from holdfast.format import entry, layout, manifest, pack, recipe, segment, spool, storefile, tree
+from holdfast.format import (
+    entry,
+    layout,
+    manifest,
+    outbox,
+    pack,
+    recipe,
+    segment,
+    spool,
+    storefile,
+    tree,
+)
 from holdfast.format.segment import Axis, Footer
 
 PAGES = Path(__file__).parents[1] / "docs" / "format"
@@ -69,6 +80,11 @@ def test_recipe_tree_and_store_json_are_read() -> None:
     assert recipe.decode(golden.read("recipe-2"), place="r") == golden.recipe_2()
     assert list(tree.decode_tree(golden.read("tree"), place="t")) == golden.TREE
     assert storefile.decode(golden.read("store.json"), place="s") == golden.STORE
+
+
+def test_the_outbox_is_read() -> None:
+    assert outbox.decode_owner(golden.read("outbox-owner"), place="o") == golden.OWNER
+    assert outbox.decode_pending(golden.read("outbox-pending"), place="p") == golden.PENDING
 
 
 def packed(data: bytes) -> pack.Index:

@@ -22,6 +22,7 @@ from holdfast.format import (
     entry,
     frame,
     marks,
+    outbox,
     packing,
     recipe,
     salvage,
@@ -230,6 +231,7 @@ values = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 FIELDS = "n prev nonce at full body artifact size spans blob offset sizes ids about axes columns"
+FIELDS += " run_id writer rank identity chain kind only change"
 names = st.sampled_from([*FIELDS.split(), "overviews"])
 bodies = st.dictionaries(names, values, max_size=8).map(msgpack.packb) | st.binary(max_size=200)
 
@@ -237,7 +239,10 @@ bodies = st.dictionaries(names, values, max_size=8).map(msgpack.packb) | st.bina
 @settings(max_examples=300)
 @given(body=bodies)
 def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None:
-    for kind, decode in ((b"C", entry.decode), (b"R", recipe.decode), (b"T", tree.decode_tree)):
+    for kind, decode in (
+        (b"C", entry.decode), (b"R", recipe.decode), (b"T", tree.decode_tree),
+        (b"O", outbox.decode_owner), (b"Q", outbox.decode_pending),
+    ):  # fmt: skip
         with suppress(Corrupt):
             decode(frame.wrap(kind, 1, body), place="f")
     with suppress(Corrupt):

@@ -177,19 +177,21 @@ def _client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_operations_cost(proxied: tuple[FaultProxy, str, dict[str, Any]]) -> None:
     """docs/reference/cost.md holds these numbers."""
     proxy, url, options = proxied
-    with holdfast.open(url, storage_options=options) as store:
+    with holdfast.open(url, storage_options=options, publish_seconds=3600) as store:
         with store.start_run("cost", run_id="cost", capture=False) as run:
             with _counted(proxy) as count:
                 for step in range(1000):
                     run.log({"loss": 1.0}, step=step)
                 assert count("") == 0
             with _counted(proxy) as count:
-                run._writer.seal(go_on=True)
+                run._writer.publish(roll=True)
                 assert count("^PUT") == 3
                 assert count("^DELETE|^POST .*delete") == 1
                 assert count("") == 4
             with _counted(proxy) as count:
                 run.log_artifact(b"x" * 1000, key="model")
+                assert count("") == 0
+                run._writer.publish(roll=True)
                 assert count("^PUT") == 3
         with _counted(proxy) as count:
             assert store.repository.backend.get("store.json")
@@ -325,10 +327,12 @@ def test_many_artifacts_are_one_step_of_the_chain(
 ) -> None:
     proxy, url, options = proxied
     data = {f"layers/{number}.bin": os.urandom(100) for number in range(200)}
-    with holdfast.open(url, storage_options=options) as store:
+    with holdfast.open(url, storage_options=options, publish_seconds=3600) as store:
         with store.start_run("many", run_id="many", capture=False) as run:
             proxy.clear()
             run.log_artifacts(data)
+            assert proxy.count() == 0
+            run._writer.publish(roll=True)
             assert proxy.count("^PUT .*blobs/") == 200
             assert proxy.count("^PUT .*manifest/") == 1
         assert store.read_artifacts("many") == data

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from holdfast.errors import HoldfastError
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.look import TailRecord
+    from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
@@ -64,6 +65,7 @@ _WHERE = {
     "Timestamp": "timestamp",
     "Usage": "ops.usage",
     "UsageRow": "ops.usage",
+    "Unsent": "ops.publish",
 }
 
 __all__ = [
@@ -94,6 +96,7 @@ __all__ = [
     "TensorSlice",
     "Tensors",
     "Timestamp",
+    "Unsent",
     "Usage",
     "UsageRow",
     "open",

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from holdfast.backend.base import Backend, Staged
 from holdfast.digest import Digest
+from holdfast.errors import Corrupt
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import CHUNK_BYTES
 from holdfast.ids import new_nonce
@@ -54,12 +55,33 @@ def put(backend: Backend, pieces: Iterable[bytes | memoryview]) -> tuple[Digest,
     return digest, size
 
 
-def _publish(backend: Backend, staged: Staged, name: str, size: int) -> None:
-    """Give the bytes their name. A stored blob of another size is damaged, and these are its bytes: they
-    take its place. (That a blob of the same size is whole, `verify` says; reading it here would make
-    storing the same bytes again as dear as reading them.)"""
-    if not staged.commit(name) and backend.stat(name).size_bytes != size:
-        staged.replace(name)
+def _publish(backend: Backend, staged: Staged, name: str, size: int) -> bool:
+    """Give the bytes their name; False if they were there. A stored blob of another size is damaged,
+    and these are its bytes: they take its place. (That a blob of the same size is whole, `verify` says;
+    reading it here would make storing the same bytes again as dear as reading them.)"""
+    if staged.commit(name):
+        return True
+    if backend.stat(name).size_bytes == size:
+        return False
+    staged.replace(name)
+    return True
+
+
+def copy(source: Backend, target: Backend, digest: Digest) -> bool:
+    """Store a blob of `source` in `target` too; False if it was there. Raises Corrupt for damaged bytes,
+    and stores nothing then."""
+    name, sha, size = layout.blob(digest), hashlib.sha256(), 0
+    staged = target.stage()
+    try:
+        for piece in source.chunks(name):
+            sha.update(piece)
+            size += len(piece)
+            staged.write(piece)
+        if sha.hexdigest() != digest.hex:
+            raise Corrupt(f"{source.url}/{name} is damaged: it was not sent", place=name)
+        return _publish(target, staged, name, size)
+    finally:
+        staged.abort()
 
 
 def _put_recipe(backend: Backend, digest: Digest, size: int, ids: list[bytes]) -> None:

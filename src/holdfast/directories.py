@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.errors import Corrupt, Exists, InvalidValue
+from holdfast.errors import Exists, InvalidValue
 from holdfast.format.tree import TreeEntry, stays_inside
+from holdfast.verified import again
 
 OpenBlob = Callable[[bytes, int], Iterator[bytes]]
 
@@ -149,10 +150,7 @@ def _write_file(target: Path, entry: TreeEntry, open_blob: OpenBlob) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{secrets.token_hex(8)}.part"
     try:
-        try:
-            _copy(temporary, entry, open_blob)
-        except Corrupt:  # as everywhere: damaged bytes are read once more
-            _copy(temporary, entry, open_blob)
+        again(lambda: _copy(temporary, entry, open_blob))
         os.chmod(temporary, entry.mode)
         os.replace(temporary, path)
     finally:

@@ -90,3 +90,14 @@ def _refuse(kind: str, value: object, reason: str, advice: str) -> NoReturn:
     raise InvalidValue(
         f"the {kind} {value!r} cannot be used: {reason}; {advice}", value=value, kind=kind
     )
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def size_of(text: str, name: str) -> int:
+    """`500000`, `200M`, `8GiB` in bytes. Raises InvalidValue."""
+    found = re.fullmatch(r"([0-9]+)\s*([kmgt]?)(i?b)?", text.strip().lower())
+    if not found:
+        raise InvalidValue(f"{name} is {text!r}: give bytes, or a size such as 8GiB", value=text)
+    return int(found[1]) * _UNITS[found[2]]

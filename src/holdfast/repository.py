@@ -6,17 +6,29 @@ import os
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from holdfast.backend.base import Backend
+from holdfast.backend.cached import CachedBackend
+from holdfast.backend.cachefiles import user_cache
 from holdfast.backend.connect import connect
 from holdfast.backend.local import LocalBackend
 from holdfast.backend.probe import weakness
 from holdfast.backend.wrap import WatchedBackend, refuse_writes
 from holdfast.chain import Chain
-from holdfast.errors import Corrupt, NameExists, NameNotFound, NotAStore, UnsupportedFormat
+from holdfast.digest import Digest
+from holdfast.errors import (
+    BackendError,
+    Corrupt,
+    NameExists,
+    NameNotFound,
+    NotAStore,
+    Unavailable,
+    UnsupportedFormat,
+)
 from holdfast.format import layout, storefile
 from holdfast.timestamp import Timestamp
 
@@ -29,6 +41,9 @@ _ONE_WRITER = (
 )
 
 
+HASTY_SECONDS = 15.0  # how long the background tries by itself before it says that nobody answers
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """What every operation works on."""
@@ -37,6 +52,29 @@ class Repository:
     spools: Backend  # where open spools lie: the store itself, or this machine for a remote one
     store_id: str
     read_only: bool
+    answered: bool = True  # False for a remote store that was opened while it could not be reached
+
+    @property
+    def is_remote(self) -> bool:
+        """True if what is written goes to this machine first."""
+        return self.spools is not self.backend
+
+    @property
+    def state(self) -> LocalBackend:
+        """The state directory of a remote store. Raises BackendError for a local one."""
+        if not isinstance(self.spools, LocalBackend) or not self.is_remote:
+            raise BackendError(f"{self.backend.url} has no state directory: it is on this machine")
+        return self.spools
+
+    def hasty(self, seconds: float = HASTY_SECONDS) -> Repository:
+        """The same, for who tries again later: it gives up a store that does not answer sooner."""
+        return replace(self, backend=_within(self.backend, seconds))
+
+    def is_there(self) -> bool:
+        """Does the backend hold this store? Raises Unavailable, NameNotFound, Corrupt."""
+        data = self.backend.get(layout.STORE)
+        about = storefile.decode(data, place=f"{self.backend.url}/{layout.STORE}")
+        return bool(about["store_id"] == self.store_id)
 
     def manifest(self, run_id: str) -> Chain:
         return Chain(self.backend, layout.manifest(run_id))
@@ -60,6 +98,7 @@ def open_repository(
     read_only: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     single_writer: bool = False,
+    cache: bool = True,
 ) -> Repository:
     """Open the store at `url`; with `create`, found one in a new or empty place.
 
@@ -67,7 +106,7 @@ def open_repository(
     Raises NotAStore, UnsupportedFormat, Corrupt (store.json is damaged) and AccessDenied.
     """
     backend = connect(url, storage_options)
-    about = _read(backend)
+    about, answered = _known(backend)
     if about is None:
         if not create or read_only:
             raise NotAStore(
@@ -76,11 +115,12 @@ def open_repository(
             )
         about = _found(backend, single_writer)
     _check_features(backend.url, about)
+    backend = _with_cache(backend, about) if cache else backend
     if read_only:
         return _wired(WatchedBackend(backend, refuse_writes), about, True)
     if SINGLE_WRITER in about["features"]["write"] and not single_writer:
         return _wired(WatchedBackend(backend, partial(refuse_writes, why=_ONE_WRITER)), about, True)
-    return _wired(backend, about, False)
+    return replace(_wired(backend, about, False), answered=answered)
 
 
 def connected(backend: Backend, *, single_writer: bool = False) -> Repository:
@@ -88,6 +128,54 @@ def connected(backend: Backend, *, single_writer: bool = False) -> Repository:
     about = _read(backend) or _found(backend, single_writer)
     _check_features(backend.url, about)
     return _wired(backend, about, False)
+
+
+def _with_cache(backend: Backend, about: dict[str, Any]) -> Backend:
+    """A remote backend that keeps what it reads, unless that is switched off."""
+    files = None if backend.capabilities.append else user_cache()
+    return backend if files is None else CachedBackend(backend, files, about["store_id"])
+
+
+def _known(backend: Backend) -> tuple[dict[str, Any] | None, bool]:
+    """(store.json, True), or what this machine remembers of it and False when the store does not answer."""
+    if backend.capabilities.append:
+        return _read(backend), True
+    try:
+        about = _read(_within(backend, HASTY_SECONDS))
+    except Unavailable:
+        about = _remembered(backend.url)
+        if about is None:
+            raise
+        return about, False
+    if about is not None:
+        _remember(backend.url, about)
+    return about, True
+
+
+def _within(backend: Backend, seconds: float) -> Backend:
+    within = getattr(backend, "within", None)  # those that are slow to give up have it
+    return backend if within is None else within(seconds)
+
+
+def _remembered(url: str) -> dict[str, Any] | None:
+    places = LocalBackend(os.path.join(state_folder(), "stores"))
+    try:
+        return storefile.decode(places.get(_name_of(url)), place=f"{places.root}/{_name_of(url)}")
+    except (BackendError, Corrupt):
+        return None
+
+
+def _remember(url: str, about: dict[str, Any]) -> None:
+    """For opening the store when it cannot be reached. A disk that is full is no reason not to open it."""
+    if _remembered(url) != about:
+        with suppress(BackendError):
+            LocalBackend(os.path.join(state_folder(), "stores")).put(
+                _name_of(url), storefile.encode(about)
+            )
+
+
+def _name_of(url: str) -> str:
+    return f"{Digest.of(url.encode()).hex[:32]}.json"
 
 
 def _wired(backend: Backend, about: dict[str, Any], read_only: bool) -> Repository:
@@ -101,12 +189,17 @@ def state_place(store_id: str) -> str:
     $HOLDFAST_STATE_DIR, else in the user's state directory. Raises Corrupt for an id that is no name."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", store_id):
         raise Corrupt(f"store.json is damaged: {store_id!r} is no store id", place=layout.STORE)
+    return os.path.join(state_folder(), store_id)
+
+
+def state_folder() -> str:
+    """Where this machine keeps what it has not sent to any remote store."""
     folder = os.environ.get("HOLDFAST_STATE_DIR")
     if not folder:
         from platformdirs import user_state_dir
 
         folder = user_state_dir("holdfast", appauthor=False)
-    return os.path.join(folder, store_id)
+    return folder
 
 
 def _read(backend: Backend) -> dict[str, Any] | None:

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.errors import InvalidValue
 from holdfast.names import check_key
-from holdfast.ops import artifacts, checkpoints, ranks
-from holdfast.ops.compact import tidy
-from holdfast.ops.orphans import orphans
-from holdfast.ops.runs import attempt, ending
+from holdfast.ops import artifacts, checkpoints
 from holdfast.ops.tags import checked_tags
 from holdfast.records import RunStatus
 from holdfast.summary import ArtifactInfo
@@ -19,9 +16,13 @@ from holdfast.values import checked_step
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.ops.publish import Unsent
     from holdfast.ops.tail import Tail
     from holdfast.series import Series
     from holdfast.store import ExperimentStore
+
+
+FINISH_SECONDS = 60.0  # how long `finish` waits for a remote store
 
 
 class Run:
@@ -84,9 +85,8 @@ class Run:
         compact: bool = False,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        chosen = layout or self.store.layout
-        how = artifacts.how(self.store.repository, self.id, key, chosen, base, compact)
-        return artifacts.store(self.store.repository, source, None, how)
+        how = self._writer.how(key, layout, self.store.layout, base, compact)
+        return artifacts.store(self._writer.target(), source, None, how)
 
     def log_checkpoint(
         self,
@@ -132,7 +132,8 @@ class Run:
         self._refuse_finished()
         for key in sources:
             check_key("artifact", key)
-        abouts = artifacts.store_many(self.store.repository, sources, self.store._how(self.id))
+        hows = {key: self._writer.how(key, None, self.store.layout) for key in sources}
+        abouts = artifacts.store_many(self._writer.target(), sources, hows.__getitem__)
         self._writer.commit({"artifacts": abouts} if abouts else {})
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
 
@@ -166,36 +167,32 @@ class Run:
         *,
         error: Mapping[str, str] | None = None,
         compact: bool | None = None,
-    ) -> None:
+        timeout: float = FINISH_SECONDS,
+    ) -> Unsent | None:
         """Seal all points and give the run its final status; a second call does nothing.
 
         Then the segments of a run that has 8 or more are put together (`ExperimentStore.compact`);
         `compact` says to do that always, or never.
 
+        In a remote store everything is durable on this machine when it returns. It waits up to `timeout`
+        seconds for the store to have it too, and returns what the store has not (`Unsent`), which is sent
+        later: by this process, by the next one that opens the store here, or by `holdfast recover`. None
+        means that everything is in the store; for a local store it always is.
+
         A rank that joined the run ends alone, and what it ended as is noted in its own chain.
-        Raises InvalidValue for a status that is not terminal, BackendError when the store fails: the
-        points are kept in the spool then, and finishing again tries again.
+        Raises InvalidValue for a status that is not terminal, BackendError when the store (of a remote
+        one, this machine's disk) fails: the points are kept in the spool then, and finishing again tries
+        again.
         """
         if not isinstance(status, RunStatus) or not status.terminal:
             raise InvalidValue(f"a run cannot finish as {status}: use Success, Failed or Cancelled")
         if self._finished:
-            return
-        with self._writer._slow:
-            own = self._writer.names
-            self._writer.adopt(orphans(self.store.repository, self.id, self.rank, without=own))
-            ended = self._writer.seal(
-                go_on=False, also=lambda state: self._ending(state, status, error)
-            )
+            return None
+        unsent = self._writer.end(status, error, compact, timeout)
         self._finished = True
         self.store._closed_run(self)
-        tidy(self.store.repository, self.id, self.rank, ended.state, compact)
-
-    def _ending(self, state: Any, status: RunStatus, error: Mapping[str, str] | None) -> Any:
-        """The change that ends the run, unless somebody has resumed it behind our back."""
-        if self.rank is not None:
-            return ranks.ending(state, status, error)
-        newest = attempt(state) or 1
-        return ending(status, error) if newest == self._writer.attempt else {}
+        self._writer.tidy(compact)
+        return unsent
 
     def _refuse_finished(self) -> None:
         if self._finished:

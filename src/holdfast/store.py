@@ -45,10 +45,13 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.
 
-    `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory.
+    `create` founds a store in a new or empty place; `cache=False` keeps the catalog in memory, and
+    no file of a bucket on this machine.
     `layout` is how artifacts are stored where a call does not say: `auto`, `plain` or `packed`.
     `storage_options` are those of fsspec, for a bucket; they are never stored. `single_writer` says that
-    no other process writes at the same time, where the storage could not keep them apart.
+    no other process writes at the same time, where the storage could not keep them apart. What is
+    written to a bucket goes to this machine first and is sent every `publish_seconds` (5); no more than
+    about `backlog_bytes` (8 GiB) of artifacts wait here.
     Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
     """
 
@@ -62,6 +65,8 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         layout: str = "auto",
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
+        publish_seconds: float | None = None,
+        backlog_bytes: int | None = None,
     ) -> None:
         self.layout = Wanted(layout).layout
         self.repository = open_repository(
@@ -70,10 +75,12 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
             read_only=read_only,
             storage_options=storage_options,
             single_writer=single_writer,
+            cache=cache,
         )
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
         WritingMethods.__init__(self)
+        self._begin_publishing(publish_seconds, backlog_bytes)
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
         self._index: Catalog | None = None
         self._writers: dict[str, RunWriter] = {}
@@ -128,6 +135,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
 
     def run(self, run_id: str) -> RunSummary:
         """One run, read from its manifest itself. Raises RunNotFound, Corrupt."""
+        self._caught_up()
         run_id = find_run(self.repository, run_id)
         return runs.summary(self.repository, run_id)
 
@@ -206,6 +214,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
 
         Raises ArtifactNotFound, Corrupt, InvalidValue for a directory.
         """
+        self._caught_up()
         abouts = artifacts.choose(self.repository, run_id, keys)
         return artifacts.read_many(self.repository, abouts)
 
@@ -219,6 +228,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
     ) -> dict[str, Path]:
         """Write many artifacts of a run (all, without `keys`) under the directory `to`, each at its
         key, several at once. Raises what `get_artifact` raises; what was written by then is whole."""
+        self._caught_up()
         abouts = artifacts.choose(self.repository, run_id, keys)
         return artifacts.fetch_many(self.repository, abouts, Path(to), overwrite)
 
@@ -241,7 +251,8 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         salvage: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Recovered]:
-        """Seal what crashed processes left behind, and mark their runs as crashed.
+        """Seal what crashed processes left behind, send what they left on this machine for a remote
+        store, and mark their runs as crashed.
 
         With `salvage`, a spool that is damaged in its middle moves to quarantine/ as it is, and its
         intact records are kept; without, its run is reported with the problem and left alone.
@@ -294,6 +305,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         """What the catalog answers; one that had to be emptied is filled and asked again."""
         from holdfast.catalog import CatalogReset
 
+        self._caught_up()
         for _ in range(_MOST_RESETS):
             with contextlib.suppress(CatalogReset):
                 return question(self._catalog())
@@ -312,6 +324,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
 
     def _address(self, address: str, key: str | None) -> Mapping[str, Any]:
         """What is known of the artifact at an address."""
+        self._caught_up()
         if key is None:
             return artifacts.by_digest(self.repository, Digest.parse(address))
         found = artifacts.choose(self.repository, address, [key])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.backend.base import Backend
+from holdfast.backend.cached import afresh
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch, NameNotFound
 from holdfast.format import layout
@@ -27,7 +28,8 @@ def again(read: Callable[[], T]) -> T:
     try:
         return read()
     except Corrupt:
-        return read()
+        with afresh():  # the fault may lie in what is kept on this machine
+            return read()
 
 
 def read_file(backend: Backend, name: str, digest: Digest, size_bytes: int | None = None) -> bytes:

@@ -23,7 +23,13 @@ from holdfast.format import layout, marks, spool
 from holdfast.format.manifest import State
 from holdfast.ids import new_writer_id
 from holdfast.keeper import Keeper
+from holdfast.ops import artifacts, ranks
+from holdfast.ops.compact import tidy
+from holdfast.ops.orphans import orphans
+from holdfast.ops.publish import Unsent
+from holdfast.ops.runs import attempt, ending
 from holdfast.ops.seal import NO_CHANGE, seal
+from holdfast.records import RunStatus
 from holdfast.repository import Repository
 from holdfast.values import checked, checked_step, is_plain
 
@@ -294,13 +300,7 @@ class RunWriter:
     def seal(self, *, go_on: bool, also: Callable[[State], State] = NO_CHANGE) -> Snapshot:
         """Publish all that was logged, with the change that `also` decides on."""
         with self._slow:
-            next_spool = self._successor() if go_on else None
-            with self._lock:
-                appender, names = self._appender, list(self._unsealed)
-                self._hand_over(next_spool)
-                self.closed = self.closed or not go_on
-            if appender is not None:
-                appender.close()
+            names = self._put_away(go_on=go_on)
             self.snapshot = seal(
                 self.repository,
                 self.run_id,
@@ -315,13 +315,27 @@ class RunWriter:
                 self.keeper.remove(self)
             return self.snapshot
 
+    def _put_away(self, *, go_on: bool) -> list[str]:
+        """End the open spool, with or without another to follow; the names of all that are ended."""
+        next_spool = self._successor() if go_on else None
+        with self._lock:
+            appender, names = self._appender, list(self._unsealed)
+            self._hand_over(next_spool)
+            self.closed = self.closed or not go_on
+        if appender is not None:
+            self._ended(appender)
+        return names
+
+    def _ended(self, appender: Appender) -> None:
+        appender.close()
+
     def _successor(self) -> Opened | None:
         """The spool after this one, made here so that no call of `log` waits for it."""
         if self._appender is None:
             return None
         with suppress(HoldfastError):  # then `log` tries, and says what is wrong
             made = self._create()
-            made[1].prepare(SPOOL_BYTES)  # as much as the one before it took
+            made[1].prepare(self._written)  # as much as the one before it took
             return made
         return None
 
@@ -339,11 +353,48 @@ class RunWriter:
         """The spools of this writer that are not sealed yet."""
         return list(self._unsealed)
 
-    def adopt(self, names: list[str]) -> None:
-        """Seal these spools, left by processes that are gone, together with our own."""
-        self._unsealed += names
+    def target(self) -> Repository:
+        """Where artifacts are stored before `commit` makes them part of the run."""
+        return self.repository
 
-    def commit(self, change: State | Decide) -> Snapshot:
+    def how(
+        self,
+        key: str,
+        layout: str | None,
+        default: str,
+        base: str | None = None,
+        compact: bool = False,
+    ) -> artifacts.How:
+        """How an artifact is stored there: in `layout`, or else in the `default` of the store."""
+        return artifacts.how(self.repository, self.run_id, key, layout or default, base, compact)
+
+    def end(
+        self,
+        status: RunStatus,
+        error: Mapping[str, str] | None,
+        compact: bool | None,
+        timeout_seconds: float | None,
+    ) -> Unsent | None:
+        """Seal everything and give the run, or this rank of it, its final status; what is unsent."""
+        with self._slow:
+            found = orphans(self.repository, self.run_id, self.rank, without=self.names)
+            self._unsealed += found
+            self.seal(go_on=False, also=lambda state: self._ending(state, status, error))
+        return None  # a store on this machine has it all
+
+    def tidy(self, compact: bool | None) -> None:
+        """Put the segments of a run that has ended together, if that pays or is wanted."""
+        if self.snapshot is not None:
+            tidy(self.repository, self.run_id, self.rank, self.snapshot.state, compact)
+
+    def _ending(self, state: State, status: RunStatus, error: Mapping[str, str] | None) -> State:
+        """The change that ends the run, unless somebody has resumed it behind our back."""
+        if self.rank is not None:
+            return ranks.ending(state, status, error)
+        newest = attempt(state) or 1
+        return ending(status, error) if newest == self.attempt else {}
+
+    def commit(self, change: State | Decide) -> None:
         """Publish a change of the manifest that has nothing to do with points, or what is decided on it."""
         with self._slow:
             chain = self.repository.manifest(self.run_id)
@@ -352,7 +403,6 @@ class RunWriter:
             after = chain.commit(known or chain.load(), decide)
             if self.rank is None:
                 self.snapshot = after
-            return after
 
     @property
     def _chain(self) -> Chain:

@@ -6,19 +6,29 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ids, provenance
+from holdfast.backlog import Backlog
+from holdfast.errors import Unavailable
+from holdfast.format import layout
+from holdfast.format.outbox import Pending
 from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
-from holdfast.ops import artifacts, ranks, runs
+from holdfast.ops import artifacts, publish, ranks, runs
 from holdfast.ops.lookup import find_run
 from holdfast.ops.repack import Repacked, repack
 from holdfast.ops.tags import checked_config, checked_tags
+from holdfast.outbox import outboxes
+from holdfast.publisher import Publisher
+from holdfast.remote_writer import RemoteWriter
 from holdfast.run import Run
 from holdfast.summary import ArtifactInfo
 from holdfast.system import EVERY_SECONDS, SystemMetrics, interval
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.format.manifest import State
     from holdfast.repository import Repository
+
+BEGIN_SECONDS = 10.0  # how long a new run waits to be in a remote store before it goes on without
 
 
 class WritingMethods:
@@ -33,6 +43,16 @@ class WritingMethods:
         self._joined: dict[tuple[str, int], Run] = {}
         self._samplers: dict[tuple[str, int | None], SystemMetrics] = {}
         self._experiments: set[str] = set()
+        self._publisher: Publisher | None = None
+        self._backlog: Backlog | None = None
+
+    def _begin_publishing(self, publish_seconds: float | None, backlog_bytes: int | None) -> None:
+        """For a remote store: send what is written here, and what processes that are gone have left."""
+        if self.repository.is_remote and not self.repository.read_only:
+            self._publisher = Publisher(self.repository, publish_seconds)
+            self._backlog = Backlog(self.repository, backlog_bytes)
+            if any(outbox.is_orphan() for outbox in outboxes(self.repository.state)):
+                self._publisher.start()
 
     def start_run(
         self,
@@ -54,7 +74,7 @@ class WritingMethods:
         the metrics `system/…`. Raises InvalidValue, and InvalidState when `run_id` is taken.
         """
         every_seconds = interval(system, system_seconds)
-        experiment_id = self._ensure_experiment(experiment)
+        experiment_id = ids.experiment_id_for(experiment)
         run_id = check_id("run id", run_id) if run_id is not None else ids.new_run_id()
         sections: dict[str, dict[str, Any]] = {
             "run": {"experiment_id": experiment_id, "name": name, "note": note},
@@ -62,8 +82,12 @@ class WritingMethods:
             "tags": checked_tags(tags),
             "source": provenance.capture(capture),
         }
-        snapshot = runs.begin_run(self.repository, run_id, sections)
-        writer = RunWriter(self.repository, self.keeper, run_id, attempt=1, snapshot=snapshot)
+        if self._publisher is not None:
+            writer = self._begin_remote(run_id, experiment_id, experiment, sections)
+        else:
+            self._ensure_experiment(experiment_id, experiment)
+            snapshot = runs.begin_run(self.repository, run_id, sections)
+            writer = self._writer(run_id, attempt=1, snapshot=snapshot)
         return self._opened(writer, experiment_id, every_seconds)
 
     def resume(
@@ -84,10 +108,9 @@ class WritingMethods:
         run_id = find_run(self.repository, run_id)
         if run_id in self._open_runs:
             raise runs.busy_here(run_id)
+        self._send_left(run_id)
         snapshot, attempt, next_step = runs.resume_run(self.repository, run_id, step)
-        writer = RunWriter(
-            self.repository,
-            self.keeper,
+        writer = self._writer(
             run_id,
             attempt=attempt,
             from_step=step,
@@ -117,10 +140,9 @@ class WritingMethods:
         every_seconds = interval(system, system_seconds)
         check_id("run id", run_id)
         rank = check_rank(rank)
+        self._send_left(run_id)
         joined = ranks.join(self.repository, run_id, rank, attempt, wait_seconds)
-        writer = RunWriter(
-            self.repository,
-            self.keeper,
+        writer = self._writer(
             run_id,
             attempt=joined.attempt,
             from_step=joined.from_step,
@@ -232,12 +254,55 @@ class WritingMethods:
         if sampler := self._samplers.pop((run.id, run.rank), None):
             self.keeper.remove(sampler)
 
-    def _ensure_experiment(self, name: str) -> str:
-        experiment_id = ids.experiment_id_for(name)
+    def _ensure_experiment(self, experiment_id: str, name: str) -> None:
         if experiment_id not in self._experiments:
             runs.ensure_experiment(self.repository, experiment_id, name)
             self._experiments.add(experiment_id)
-        return experiment_id
+
+    def _writer(self, run_id: str, **about: Any) -> RunWriter:
+        if self._publisher is None:
+            return RunWriter(self.repository, self.keeper, run_id, **about)
+        writer = self._remote_writer(run_id, **about)
+        self._publisher.add(writer)
+        return writer
+
+    def _remote_writer(self, run_id: str, **about: Any) -> RemoteWriter:
+        ends: dict[str, Any] = {"publisher": self._publisher, "backlog": self._backlog}
+        return RemoteWriter(self.repository, self.keeper, run_id, **ends, **about)
+
+    def _begin_remote(
+        self, run_id: str, experiment_id: str, name: str, sections: State
+    ) -> RunWriter:
+        """Begin a run here, and in the store if that answers soon. Raises InvalidState."""
+        writer = self._remote_writer(run_id, attempt=1)
+        found = runs.new_experiment(experiment_id, name)
+        writer.begin(
+            Pending(layout.experiment(experiment_id), found, "found"),
+            Pending(layout.manifest(run_id), runs.first_state(run_id, sections), "begin"),
+        )
+        writer.publisher.add(writer)  # only now: both are sent, or none
+        writer.await_begun(BEGIN_SECONDS)
+        return writer
+
+    def _send_left(self, run_id: str) -> None:
+        """Before somebody goes on with a run: what this machine has of it must be in the store."""
+        if self._publisher is None:
+            return
+        for writer in self._publisher.writers(run_id):
+            if writer.closed and not self._publisher.wait(writer, writer.sent, BEGIN_SECONDS):
+                raise Unavailable(
+                    f"run {run_id} is not wholly sent yet: try again later", run_id=run_id
+                )
+        publish.send_left(self.repository.hasty(), run_id)
+
+    def _caught_up(self) -> None:
+        """Before something is read: what was written here, if the store answers."""
+        if self._publisher is not None:
+            self._publisher.catch_up(BEGIN_SECONDS)
+
+    def unsent(self) -> list[publish.Unsent]:
+        """What this machine has for a remote store, and the store has not, by run; [] for a local one."""
+        return publish.unsent(self.repository) if self.repository.is_remote else []
 
     def _open_writers(self) -> Iterator[RunWriter]:
         for run in [*self._open_runs.values(), *self._joined.values()]:
@@ -248,3 +313,5 @@ class WritingMethods:
         self._joined.clear()
         self._samplers.clear()
         self.keeper.close()
+        if self._publisher is not None:
+            self._publisher.close()

@@ -558,3 +558,26 @@ def test_pack_and_materialize(capsys: Out, run_id: str, tmp_path: Path) -> None:
     code, out, err = call(capsys, "pack", run_id, "nothing-like-it")
     assert (code, out) == (3, "")
     assert "nothing-like-it" in err
+
+
+def test_the_cache_is_shown_shrunk_cleared_and_off(
+    capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.backend.cachefiles import user_cache
+
+    files = user_cache()
+    assert files is not None
+    for number in range(10):
+        files.put(f"a/{number}", bytes(100_000))
+    assert main(["cache"]) == 0
+    assert files.root in capsys.readouterr().out
+    assert main(["cache", "--shrink", "500kB", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["files"], shown["limit_bytes"]) == (5, 10 << 30)
+    assert main(["cache", "--shrink", "much"]) == 2
+    assert "much" in capsys.readouterr().err
+    assert main(["cache", "--clear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == 0
+    monkeypatch.setenv("HOLDFAST_CACHE", "off")
+    assert main(["cache"]) == 0
+    assert "off" in capsys.readouterr().out

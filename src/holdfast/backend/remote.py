@@ -7,6 +7,7 @@ writers of equal bytes apart puts a nonce into them, as chain entries do.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import sys
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
@@ -56,6 +57,12 @@ class RemoteBackend:
         self._connect = connect
         self._patience = patience
         self._own: _Own | None = None
+
+    def within(self, seconds: float) -> RemoteBackend:
+        """The same, but it gives up when no answer has come for so long."""
+        twin = copy.copy(self)
+        twin._patience = replace(self._patience, overall_seconds=seconds)
+        return twin
 
     def get(self, name: str) -> bytes:
         try:

@@ -35,6 +35,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "compact": "Put the small metric segments of runs together.",
     "pack": "Store artifacts as chunks shared with other versions.",
     "materialize": "Store artifacts as plain files.",
+    "cache": "Show, shrink or clear what is kept of buckets here.",
     "recover": "Seal what crashed processes left behind.",
     "rm": "Put a tombstone on runs.",
     "undelete": "Take the tombstone off runs.",

@@ -83,6 +83,14 @@ def tidy(
         _carried_out(repository, plan)
 
 
+def tidy_open(repository: Repository, run_id: str, rank: int | None, state: State) -> None:
+    """Compact what can be while the run goes on: a remote store gets small segments all the time. A failure
+    is none of the run's."""
+    plan = Plan(run_id, rank, len(state.get("segments", {})), planned(state, final=False))
+    with suppress(BackendError, Corrupt):
+        _carried_out(repository, plan)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The groups of segments of one writer that become one segment each."""

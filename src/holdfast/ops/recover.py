@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from holdfast.format import salvage as salvaging
 from holdfast.format.manifest import State
 from holdfast.ops import ranks
 from holdfast.ops.orphans import beat_of, newest_beat, orphan_spools
+from holdfast.ops.publish import send_left, unsent
 from holdfast.ops.seal import recount_ranks, seal
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
@@ -45,12 +46,36 @@ def recover(
     A spool that is damaged before its end is a problem of its run, and no other run waits for it;
     with `salvage` the file goes to quarantine as it is and its intact records are kept.
     """
+    found: list[Recovered | None] = list(_sent(repository)) if repository.is_remote else []
     names = repository.backend.folders(layout.RUNS)
-    found = []
     for number, run_id in enumerate(names):
         progress(number, len(names))
         found.append(_try(repository, run_id, salvage))
-    return [item for item in found if item]
+    return _by_run(item for item in found if item)
+
+
+def _sent(repository: Repository) -> Iterator[Recovered]:
+    """Send what dead processes of this machine left for a remote store. Raises Unavailable."""
+    left = [one for one in unsent(repository) if not one.is_open]
+    problems = {one.run_id: one.problem for one in send_left(repository)}
+    for one in left:
+        yield Recovered(one.run_id, one.points, problem=problems.get(one.run_id))
+
+
+def _by_run(found: Iterable[Recovered]) -> list[Recovered]:
+    """One for each run: what was sent of it, and what was sealed."""
+    runs: dict[str, Recovered] = {}
+    for one in found:
+        before = runs.get(one.run_id, Recovered(one.run_id))
+        runs[one.run_id] = Recovered(
+            one.run_id,
+            before.points + one.points,
+            before.marked_crashed or one.marked_crashed,
+            before.lost_bytes + one.lost_bytes,
+            one.problem or before.problem,
+            before.ranks + one.ranks,
+        )
+    return list(runs.values())
 
 
 def _try(repository: Repository, run_id: str, salvage: bool) -> Recovered | None:

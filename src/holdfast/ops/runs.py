@@ -8,11 +8,12 @@ from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
-from holdfast.errors import InvalidState, RunBusy, RunNotFound
+from holdfast.errors import RunBusy, RunNotFound
 from holdfast.format import layout, manifest, stats
 from holdfast.format.manifest import State
 from holdfast.ops.orphans import beat_of, by_writer, orphan_spools
 from holdfast.ops.seal import difference, rank_states, recount, recount_ranks, seal
+from holdfast.outbox import taken
 from holdfast.records import ExperimentRecord, RunRecord, RunStatus
 from holdfast.repository import Repository
 from holdfast.series import RunPoints
@@ -41,9 +42,14 @@ def put_experiment(repository: Repository, record: ExperimentRecord) -> None:
 def ensure_experiment(repository: Repository, experiment_id: str, name: str) -> None:
     """Add the experiment unless it is there."""
     chain = repository.experiment(experiment_id)
+    fresh = new_experiment(experiment_id, name)
+    chain.commit(chain.load(), lambda state: {} if state else fresh)
+
+
+def new_experiment(experiment_id: str, name: str) -> State:
+    """The state of an experiment that is new now."""
     now = time.time_ns()
-    fresh = {"experiment_id": experiment_id, "name": name, "created_at": now}
-    chain.commit(chain.load(), lambda state: {} if state else {"experiment": fresh})
+    return {"experiment": {"experiment_id": experiment_id, "name": name, "created_at": now}}
 
 
 def experiment_of(state: State) -> ExperimentRecord | None:
@@ -98,6 +104,19 @@ def run_of(state: State) -> RunRecord | None:
 
 def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
     """Create the run. Raises InvalidState when the id is taken."""
+    first = first_state(run_id, sections)
+
+    def decide(state: State) -> State:
+        if state:
+            raise taken(run_id)
+        return first
+
+    chain = repository.manifest(run_id)
+    return chain.commit(chain.load(), decide)
+
+
+def first_state(run_id: str, sections: State) -> State:
+    """The state of a run that begins now in this process."""
     now = time.time_ns()
     run = {
         "run_id": run_id,
@@ -105,21 +124,12 @@ def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
         "created_at": now,
         "started_at": now,
     }
-
-    def decide(state: State) -> State:
-        if state:
-            raise InvalidState(
-                f"run {run_id} exists already: store.resume({run_id!r}) continues it", run_id=run_id
-            )
-        return {
-            **sections,
-            "run": {**run, **sections.get("run", {})},
-            "writer": process.identity(),
-            "attempts": {"1": {"started_at": now}},
-        }
-
-    chain = repository.manifest(run_id)
-    return chain.commit(chain.load(), decide)
+    return {
+        **sections,
+        "run": {**run, **sections.get("run", {})},
+        "writer": process.identity(),
+        "attempts": {"1": {"started_at": now}},
+    }
 
 
 def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[Snapshot, int, int]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def command(store: ExperimentStore, salvage: bool, as_json: bool) -> int:
     """Seal the points that crashed processes left behind, and mark their runs as crashed.
 
+    For a store in a bucket it also sends what they left on this machine. What cannot be sent is named.
+
     Runs that are being written are left alone. With --salvage, a spool that is damaged in its middle
     moves to quarantine/ as it is, and its intact records are kept.
     """

@@ -1,0 +1,232 @@
+"""Sending what waits on this machine to a remote store: artifacts, points, and changes of chains.
+
+Blobs and recipes go first, then segments, then the entry that refers to them; then the local files go.
+Whoever stops in between begins again, and nothing is done twice: blobs have their sha256 for a name,
+points are recognised by writer and sequence, changes by the section `outbox` of the state. See
+docs/format/outbox.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from holdfast import blobs
+from holdfast.chain import EMPTY, Chain, Snapshot
+from holdfast.digest import Digest
+from holdfast.errors import Corrupt, HoldfastError, NameExists, Unavailable
+from holdfast.format import layout, spool
+from holdfast.format.manifest import State
+from holdfast.format.outbox import APPLIED, Pending, joined, unapplied
+from holdfast.ops.seal import NO_CHANGE, seal
+from holdfast.outbox import STAGED, Outbox, outboxes, taken
+from holdfast.repository import Repository
+
+Numbered = list[tuple[int, Pending]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """What one process wrote to one run and the store does not have yet.
+
+    `is_open` says that the process still lives, and will send it by itself. `problem` is why it
+    cannot be sent, other than that the store does not answer.
+    """
+
+    run_id: str
+    rank: int | None
+    changes: int
+    points: int
+    artifact_bytes: int
+    is_open: bool
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.points:,} points" if self.points else "",
+            f"{self.artifact_bytes:,} bytes of artifacts" if self.artifact_bytes else "",
+            f"{self.changes} changes" if self.changes else "",
+        ]
+        why = f" ({self.problem})" if self.problem else ""
+        return f"run {self.run_id}: {', '.join(filter(None, parts))}{why}"
+
+
+def send(
+    repository: Repository,
+    outbox: Outbox,
+    names: list[str],
+    *,
+    base: Snapshot | None = None,
+    full: bool = False,
+) -> Snapshot | None:
+    """Send an outbox and the spools `names` of its writer; the writer's chain afterwards.
+
+    `base` is the caller's idea of that chain, `full` as for `seal`. Raises InvalidState when the id of
+    the run was taken, Corrupt when a file is damaged (after sending what is not), BackendError.
+    """
+    pending, damage = outbox.pending()
+    staged = outbox.staged()
+    _upload(repository, outbox, staged)
+    own = layout.chain(outbox.owner.run_id, outbox.owner.rank)
+    for chain, changes in _by_chain(pending):
+        after = _first(repository, outbox, chain, changes)
+        if chain != own:
+            _commit(repository, outbox, chain, changes)
+        base = after if chain == own and after else base
+    mine = [(number, one) for number, one in pending if one.chain == own]
+    try:
+        base = _seal(repository, outbox, names, mine, base, full)
+    except Corrupt as error:
+        damage = error
+        base = _seal(repository, outbox, [], mine, base, full)
+    outbox.forget((number for number, _ in pending), staged)
+    if damage is not None:
+        raise damage
+    return base
+
+
+def _by_chain(pending: Numbered) -> Iterator[tuple[str, Numbered]]:
+    for chain in dict.fromkeys(one.chain for _, one in pending):
+        yield chain, [(number, one) for number, one in pending if one.chain == chain]
+
+
+def _first(
+    repository: Repository, outbox: Outbox, prefix: str, pending: Numbered
+) -> Snapshot | None:
+    """Make the chain's first entry, if that is what its first change is for."""
+    (number, one), chain = pending[0], Chain(repository.backend, prefix)
+    if one.kind == "found":
+        return chain.commit(chain.load(), lambda state: {} if state else one.change)
+    if one.kind == "change":
+        return None
+    writer = outbox.owner.writer
+
+    def decide(state: State) -> State:
+        if state.get(APPLIED, {}).get(writer, -1) >= number:
+            return {}
+        if state:
+            raise taken(outbox.owner.run_id)
+        return joined(one.change, {APPLIED: {writer: number}})
+
+    return chain.commit(EMPTY, decide)
+
+
+def _rest(pending: Numbered) -> Numbered:
+    return [(number, one) for number, one in pending if one.kind == "change"]
+
+
+def _commit(repository: Repository, outbox: Outbox, prefix: str, pending: Numbered) -> None:
+    """Changes of a chain that the writer has no points in."""
+    rest = _rest(pending)
+    if rest:
+        chain = Chain(repository.backend, prefix)
+        chain.commit(chain.load(), lambda state: unapplied(state, outbox.owner.writer, rest))
+
+
+def _seal(
+    repository: Repository,
+    outbox: Outbox,
+    names: list[str],
+    pending: Numbered,
+    base: Snapshot | None,
+    full: bool,
+) -> Snapshot | None:
+    rest, owner = _rest(pending), outbox.owner
+    if not names and not rest:
+        return base
+    also = partial(_also, owner.writer, rest) if rest else NO_CHANGE
+    return seal(repository, owner.run_id, names, base=base, also=also, rank=owner.rank, full=full)
+
+
+def _also(writer: str, pending: Numbered, state: State) -> State:
+    return unapplied(state, writer, pending)
+
+
+def _upload(repository: Repository, outbox: Outbox, names: list[str]) -> None:
+    """Blobs, several at once, then recipes: those of blobs that were there already are there, mostly."""
+    held = [name for name in names if name.startswith(STAGED[0])]
+    if len(held) > 1:
+        with ThreadPoolExecutor(min(len(held), repository.backend.capabilities.parallel)) as pool:
+            new = set(pool.map(partial(_upload_blob, repository, outbox), held))
+    else:
+        new = {_upload_blob(repository, outbox, name) for name in held}
+    for name in names:
+        if name.startswith(STAGED[1]):
+            _upload_recipe(repository, outbox, name, new)
+
+
+def _upload_blob(repository: Repository, outbox: Outbox, name: str) -> str:
+    """The hex digest of a blob that was not in the store, else ''."""
+    digest = Digest(name.rpartition("/")[2])
+    is_new = blobs.copy(outbox.place, repository.backend, digest)
+    return digest.hex if is_new else ""
+
+
+def _upload_recipe(repository: Repository, outbox: Outbox, name: str, new: set[str]) -> None:
+    artifact = name.rpartition("/")[2].partition(".")[0]
+    if artifact not in new:
+        folder, prefix = name[: name.rindex("/") + 1], name[: name.rindex(".") + 1]
+        if any(stat.name.startswith(prefix) for stat in repository.backend.walk(folder)):
+            return
+    with suppress(NameExists):  # an earlier try got this far
+        repository.backend.create(name, outbox.place.get(name))
+
+
+# What processes that are gone have left.
+
+
+def spools_of(repository: Repository, outbox: Outbox) -> list[str]:
+    """The names of the spools of an outbox's writer, in the order they were written."""
+    found = repository.spools.walk(layout.spools(outbox.owner.run_id))
+    return [stat.name for stat in found if stat.name.startswith(outbox.spool_prefix)]
+
+
+def send_left(
+    repository: Repository, run_id: str | None = None, *, wait: bool = True
+) -> list[Unsent]:
+    """Send what dead processes of this machine left, of one run or of all; what could not be sent.
+
+    With `wait`, what another process is sending is waited for. Raises Unavailable when the store does
+    not answer.
+    """
+    problems = []
+    for outbox in outboxes(repository.state, run_id):
+        if outbox.is_orphan():
+            with outbox.locked(wait=wait) as is_ours:
+                problem = _send_orphan(repository, outbox) if is_ours else None
+                problems += [problem] if problem else []
+    return problems
+
+
+def _send_orphan(repository: Repository, outbox: Outbox) -> Unsent | None:
+    try:
+        send(repository, outbox, spools_of(repository, outbox))
+    except Unavailable:
+        raise
+    except HoldfastError as error:
+        return described(repository, outbox, error.message)
+    outbox.remove()
+    return None
+
+
+def unsent(repository: Repository, run_id: str | None = None) -> list[Unsent]:
+    """What waits on this machine, of one run or of all. Nothing is asked of the store."""
+    found = (described(repository, outbox) for outbox in outboxes(repository.state, run_id))
+    return [one for one in found if one.changes or one.points or one.artifact_bytes or one.problem]
+
+
+def described(repository: Repository, outbox: Outbox, problem: str | None = None) -> Unsent:
+    pending, damage = outbox.pending()
+    points = 0
+    for name in spools_of(repository, outbox):
+        with suppress(HoldfastError):  # sealed meanwhile, or damaged: sending it says so
+            tables = spool.scan(repository.spools.get(name), place=name).tables
+            points += sum(len(table.rows) * len(table.keys) for table in tables)
+    if problem is None and damage is not None:
+        problem = damage.message
+    owner, size = outbox.owner, outbox.size_bytes()
+    is_open = not outbox.is_orphan()
+    return Unsent(owner.run_id, owner.rank, len(pending), points, size, is_open, problem)

@@ -1,0 +1,146 @@
+"""The outbox of one process that writes one run of a remote store: files of this machine's state directory.
+
+What is in it survives a power cut and waits to be sent; `ops/publish.py` sends it. See
+docs/format/outbox.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from holdfast import process
+from holdfast.backend.local import LocalBackend
+from holdfast.errors import Corrupt, InvalidState, NameNotFound
+from holdfast.format import layout
+from holdfast.format import outbox as files
+from holdfast.format.outbox import FOLDER, Owner, Pending
+
+_OWNER, _CHANGES, _LOCK = "owner", "changes/", "lock"
+STAGED = ("blobs/", "recipes/")
+
+
+class Outbox:
+    """Changes in order, and the blobs and recipes that they need. Thread-safe."""
+
+    def __init__(self, state: LocalBackend, owner: Owner) -> None:
+        self.owner = owner
+        self.name = f"{FOLDER}{owner.run_id}@{owner.writer}/"
+        self.place = LocalBackend(os.path.join(state.root, *self.name.rstrip("/").split("/")))
+        self._lock = threading.Lock()
+        self._next: int | None = None
+
+    @classmethod
+    def begin(cls, state: LocalBackend, run_id: str, writer: str, rank: int | None) -> Outbox:
+        """A new one, which this process owns."""
+        outbox = cls(state, Owner(run_id, writer, rank, process.identity()))
+        outbox.place.create(_OWNER, files.encode_owner(outbox.owner))
+        return outbox
+
+    @property
+    def spool_prefix(self) -> str:
+        """What the names of its writer's spools begin with."""
+        return f"{layout.spools(self.owner.run_id)}{self.owner.writer}-"
+
+    def add(self, *pending: Pending) -> None:
+        """Return when the changes survive a power cut. Raises BackendError."""
+        with self._lock:
+            for one in pending:
+                if self._next is None:
+                    self._next = max(self._numbers(), default=-1) + 1
+                self.place.create(_change(self._next), files.encode_pending(one))
+                self._next += 1
+
+    def pending(self) -> tuple[list[tuple[int, Pending]], Corrupt | None]:
+        """(number, change) of all that is not sent yet, in order, up to a damaged one; and that damage."""
+        found = []
+        for number in sorted(self._numbers()):
+            try:
+                found.append((number, self._read(number)))
+            except Corrupt as error:
+                return found, error
+        return found, None
+
+    def has_changes(self) -> bool:
+        return bool(self._numbers())
+
+    def forget(self, numbers: Iterable[int], names: Iterable[str]) -> None:
+        """Remove what is in the store: changes first, since they need the files."""
+        for number in sorted(numbers):
+            self.place.delete(_change(number))
+        for name in names:
+            self.place.delete(name)
+
+    def staged(self) -> list[str]:
+        """The names of the files that wait, blobs first."""
+        return [stat.name for folder in STAGED for stat in self.place.walk(folder)]
+
+    def size_bytes(self) -> int:
+        """What the files that wait take."""
+        return sum(stat.size_bytes for folder in STAGED for stat in self.place.walk(folder))
+
+    def is_orphan(self) -> bool:
+        """True if the process that owns it is gone, as this machine's process table says."""
+        return process.is_alive(self.owner.identity) is False
+
+    def remove(self) -> None:
+        """Take away what is left once everything is sent."""
+        shutil.rmtree(self.place.root, ignore_errors=True)
+
+    @contextmanager
+    def locked(self, *, wait: bool) -> Iterator[bool]:
+        """True while nobody else sends it; given up by the kernel when we die."""
+        path = os.path.join(self.place.root, _LOCK)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:  # somebody has sent and removed it
+            yield False
+            return
+        try:
+            yield _lock(fd, wait)
+        finally:
+            os.close(fd)
+
+    def _numbers(self) -> list[int]:
+        found = (layout.entry_number(name) for name in self.place.names(_CHANGES))
+        return [number for number in found if number is not None]
+
+    def _read(self, number: int) -> Pending:
+        place = f"{self.place.root}/{_change(number)}"
+        return files.decode_pending(self.place.get(_change(number)), place=place)
+
+
+def outboxes(state: LocalBackend, run_id: str | None = None) -> Iterator[Outbox]:
+    """Every outbox in the state directory, or those of one run."""
+    for folder in state.folders(FOLDER):
+        if run_id is None or folder.rpartition("@")[0] == run_id:
+            with suppress(NameNotFound):  # not begun to the end, or removed meanwhile
+                place = f"{FOLDER}{folder}/{_OWNER}"
+                owner = files.decode_owner(state.get(place), place=f"{state.root}/{place}")
+                if f"{owner.run_id}@{owner.writer}" != folder:
+                    raise Corrupt(f"{state.root}/{place} belongs elsewhere", place=place)
+                yield Outbox(state, owner)
+
+
+def _lock(fd: int, wait: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _change(number: int) -> str:
+    return f"{_CHANGES}{number:08d}"
+
+
+def taken(run_id: str) -> InvalidState:
+    """The error for a run whose id somebody else took before it could be begun in the store."""
+    return InvalidState(
+        f"run {run_id} exists already: store.resume({run_id!r}) continues it", run_id=run_id
+    )
