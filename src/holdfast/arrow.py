@@ -1,7 +1,7 @@
 """Arrow streams from numpy columns, made by whichever Arrow library is installed.
 
 The C structures of the protocol are left to those libraries: who frees what, and when, at the end of
-the interpreter too, is what they are good at (docs/decisions/0013-arrow-by-delegation.md).
+the interpreter too, is what they are good at (docs/decisions/0011-arrow-by-delegation.md).
 """
 
 from __future__ import annotations

@@ -188,19 +188,19 @@ class SegmentFile:
         self.about = about
         self.size_bytes: int = about["size_bytes"]
 
-    def open(self, extra_bytes: int = 0) -> tuple[Footer, Getter]:
+    def open(self, extra_bytes: int = 0, *, pages: int = _MOST_PAGES) -> tuple[Footer, Getter]:
         """The index, and how to read the rest. A small file is read whole, of a large one the end,
-        with `extra_bytes` in front of the index."""
-        return again(lambda: self._open(extra_bytes))
+        with `extra_bytes` in front of the index; at most `pages` of 256 KiB of the rest are kept."""
+        return again(lambda: self._open(extra_bytes, pages))
 
-    def _open(self, extra_bytes: int) -> tuple[Footer, Getter]:
+    def _open(self, extra_bytes: int, pages: int) -> tuple[Footer, Getter]:
         size = self.size_bytes
         if size <= WHOLE_BYTES:
             get = _in(read_file(self.backend, self.place, self.digest, size), 0, self._get)
             return segment.footer(get(0, size), size, get, place=self.place), get
         length = min(size, extra_bytes + self.about["index_bytes"] + segment.TRAILER_BYTES)
         tail = self._get(size - length, length)
-        get = _in(tail, size - length, ReadAhead(self._get))
+        get = _in(tail, size - length, ReadAhead(self._get, pages))
         found = segment.footer(tail, size, get, place=self.place)
         # Read in part, its sha256 is not checked: at least it must be the right segment.
         if any(found.about.get(name) != self.about[name] for name in _SAME):
@@ -232,10 +232,10 @@ class ReadAhead:
     """Reads a file by `get`; one of which many small pieces are wanted in larger pieces, of which some
     are kept. A piece that is asked for again is read again: the first answer may have been damaged."""
 
-    def __init__(self, get: Getter) -> None:
+    def __init__(self, get: Getter, pages: int) -> None:
         self._get = get
         self._asked: set[int] = set()
-        self._page = lru_cache(maxsize=_MOST_PAGES)(self._read_page)
+        self._page = lru_cache(maxsize=pages)(self._read_page)
 
     def __call__(self, offset: int, length: int) -> bytes:
         number, at = divmod(offset, _PAGE_BYTES)

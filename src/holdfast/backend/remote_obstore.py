@@ -1,4 +1,4 @@
-"""S3 through obstore, which is faster than s3fs: docs/decisions/0016-object-stores.md.
+"""S3 through obstore, which is faster than s3fs: docs/decisions/0014-object-stores.md.
 
 Its threads do not survive a fork, and a child that uses it hangs: `usable` says no there, and s3fs, which
 can be made anew, does the work.

@@ -83,7 +83,8 @@ class _Merge:
 def merged(backend: Backend, run_id: str, group: Records) -> tuple[str, dict[str, Any]]:
     """(name, record) of a new segment with all points of the segments in `group`, in their order. It
     is stored, and was read back; nothing refers to it yet. Raises Corrupt, BackendError."""
-    opened = [SegmentFile(backend, run_id, name, about).open() for name, about in group]
+    # Each file is read from its beginning to its end, and many are open: one page of each will do.
+    opened = [SegmentFile(backend, run_id, name, about).open(pages=1) for name, about in group]
     first = opened[0][0].about
     whose = {name: group[0][1][name] for name in _FIRST}
     whose["last_sequence"] = group[-1][1]["last_sequence"]
