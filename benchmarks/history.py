@@ -123,7 +123,7 @@ _OF_TENSORBOARD = """
 reader = EventAccumulator({place!r} + '/tb', size_guidance=dict(scalars=0))
 reader.Reload()
 found = reader.Scalars({key!r})
-columns = [np.array(column) for column in zip(*found)]"""
+columns = [np.array([getattr(one, name) for one in found]) for name in ("step", "wall_time", "value")]"""
 _OF_MLFLOW = """
 client = mlflow.MlflowClient('sqlite:///' + {place!r} + '/mlflow.db')
 found = client.get_metric_history(open({place!r} + '/run_id').read(), {key!r})
