@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ def curves(steps: int) -> list[dict[str, float]]:
 
 
 def run(place: Path) -> None:
-    """All peers in turn, three rounds; medians. The floor runs again in each round beside the rest."""
-    found = _measured(place, curves(STEPS))
+    """All peers in turn, three rounds, each in a process of its own, so that none pays for what another
+    imported; medians. The floor runs again in each round beside the rest."""
+    found = _measured(place)
     floor = _middle(found[FLOOR], "rate")
     print("| ten metrics a call | points/s | of raw | p50 µs | p99 µs | worst ms | bytes/point |")
     print("|---|---|---|---|---|---|---|")
@@ -46,17 +48,18 @@ def run(place: Path) -> None:
     print(f"\nLongest call that waited for something of its own, {FLOOR} / holdfast: {waits} ms.")
 
 
-def _measured(place: Path, data: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:
+def _measured(place: Path) -> dict[str, list[dict[str, float]]]:
     found: dict[str, list[dict[str, float]]] = {}
     missing: set[str] = set()
     for turn in range(ROUNDS):
-        for name, (peer, share) in PEERS.items():
+        for name in PEERS:
             if name in missing:
                 continue
             home = place / f"{name.replace(' ', '-')}-{turn}"
             home.mkdir()
             try:
-                found.setdefault(name, []).append(_log_with(peer, home, data, share))
+                with get_context("spawn").Pool(1) as process:
+                    found.setdefault(name, []).append(process.apply(_log_with, (name, home)))
             except ImportError as error:
                 missing.add(name)
                 found.pop(name)
@@ -69,10 +72,11 @@ def _middle(rounds: list[dict[str, float]], key: str) -> float:
     return sorted(item[key] for item in rounds)[len(rounds) // 2]
 
 
-def _log_with(
-    peer: Any, home: Path, data: list[dict[str, float]], share: float
-) -> dict[str, float]:
-    count = max(50, int(len(data) * share))
+def _log_with(name: str, home: Path) -> dict[str, float]:
+    peer: Any
+    peer, share = PEERS[name]
+    count = max(50, int(STEPS * share))
+    data = curves(STEPS)
     with peer(home) as call:
         found = measure.calls(lambda step: call(step, data[step]), count)
     found["rate"] = 10 * count / found["seconds"]

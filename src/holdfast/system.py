@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Protocol
 
 from holdfast.errors import InvalidValue
@@ -68,6 +69,7 @@ class SystemMetrics:
         self._complained = False
         if sources is None:
             # Imported now, not in the middle of somebody's training step.
+            _nvml()
             with suppress(ImportError):
                 import psutil  # noqa: F401
 
@@ -167,11 +169,20 @@ def local_sources() -> list[Read]:
     for counters in (_disk, _network):
         with suppress(Exception):  # not to be had in every container
             sources.append(Rates(counters))
-    with suppress(Exception):  # no NVIDIA driver, or nvidia-ml-py is not installed
-        import pynvml
-
-        sources.append(gpus(pynvml))
+    with suppress(Exception):  # no NVIDIA driver
+        if nvml := _nvml():
+            sources.append(gpus(nvml))
     return sources
+
+
+@lru_cache(maxsize=1)
+def _nvml() -> Any:
+    """NVIDIA's library, None where nvidia-ml-py is not installed; looked for once."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml
 
 
 def _disk() -> dict[str, float]:
