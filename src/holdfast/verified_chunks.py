@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from blake3 import blake3
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from holdfast import codecs
 from holdfast.ahead import WORKERS, in_order
 from holdfast.backend.base import Backend
+from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch, NameNotFound
 from holdfast.format import layout
 from holdfast.format.recipe import Chunk, Recipe
@@ -46,24 +47,35 @@ class Chunks:
         return in_order(self.piece, range(first, self.recipe.pieces()), workers=workers)
 
     def _read(self, chunk: Chunk, bases: list[Bytes]) -> Bytes:
-        name = (layout.pack if chunk.packed else layout.blob)(chunk.home)
+        name = home_of(chunk)
         try:
             stored = self._backend.get_range(name, chunk.offset, chunk.length)
         except NameNotFound as error:
             raise Corrupt(
                 f"{name} is missing from the store: {self.recipe.artifact} needs it", place=name
             ) from error
-        where = (
-            f"{name} is damaged between byte {chunk.offset} and {chunk.offset + chunk.length}, "
-            f"which {self.recipe.artifact} needs"
-        )
-        if len(stored) != chunk.length:
-            raise Corrupt(f"{where}: it ends before", place=name)
-        try:
-            plain = codecs.decode(chunk.codec, stored, chunk.size_bytes, bases, place=name)
-        except Corrupt as error:
-            raise Corrupt(f"{where}: {error.message}", place=name) from error
-        found = blake3(plain.data).digest()
-        if found != chunk.id:
-            raise DigestMismatch(where, place=name, expected=chunk.id.hex(), found=found.hex())
-        return plain
+        return decoded(chunk, stored, bases, self.recipe.artifact)
+
+
+def decoded(chunk: Chunk, stored: bytes, bases: Sequence[Bytes], artifact: Digest) -> Bytes:
+    """The plain bytes of a chunk of `artifact`. Raises Corrupt or DigestMismatch, naming the place."""
+    name = home_of(chunk)
+    where = (
+        f"{name} is damaged between byte {chunk.offset} and {chunk.offset + chunk.length}, "
+        f"which {artifact} needs"
+    )
+    if len(stored) != chunk.length:
+        raise Corrupt(f"{where}: it ends before", place=name)
+    try:
+        plain = codecs.decode(chunk.codec, stored, chunk.size_bytes, bases, place=name)
+    except Corrupt as error:
+        raise Corrupt(f"{where}: {error.message}", place=name) from error
+    found = blake3(plain.data).digest()
+    if found != chunk.id:
+        raise DigestMismatch(where, place=name, expected=chunk.id.hex(), found=found.hex())
+    return plain
+
+
+def home_of(chunk: Chunk) -> str:
+    """The name of the pack or blob that holds a chunk."""
+    return (layout.pack if chunk.packed else layout.blob)(chunk.home)

@@ -6,16 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
-from holdfast import codecs
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, DigestMismatch, NameNotFound
-from holdfast.format import layout
+from holdfast.errors import Corrupt, NameNotFound
 from holdfast.format.recipe import NONE, Chunk, Recipe
 from holdfast.verified import read_blob
+from holdfast.verified_chunks import decoded, home_of
 
 Bytes = NDArray[np.uint8]
 
@@ -82,10 +80,10 @@ class Ranges:
             chunk = made_of.chunk(number)
             bases = [plain[base] for base in chunk.bases]
             try:
-                plain[number] = self._decode(chunk, stored.pop(number), bases)
+                plain[number] = decoded(chunk, stored.pop(number), bases, self.artifact)
             except Corrupt:
-                plain[number] = self._decode(
-                    chunk, self._get(chunk, chunk.offset, chunk.length), bases
+                plain[number] = decoded(
+                    chunk, self._get(chunk, chunk.offset, chunk.length), bases, self.artifact
                 )
         return plain
 
@@ -104,34 +102,13 @@ class Ranges:
         return found
 
     def _get(self, chunk: Chunk, offset: int, length: int) -> bytes:
-        name = _home(chunk)
+        name = home_of(chunk)
         try:
             return self._backend.get_range(name, offset, length)
         except NameNotFound as error:
             raise Corrupt(
                 f"{name} is missing from the store: {self.artifact} needs it", place=name
             ) from error
-
-    def _decode(self, chunk: Chunk, stored: bytes, bases: list[Bytes]) -> Bytes:
-        name = _home(chunk)
-        where = (
-            f"{name} is damaged between byte {chunk.offset} and {chunk.offset + chunk.length}, "
-            f"which {self.artifact} needs"
-        )
-        if len(stored) != chunk.length:
-            raise Corrupt(f"{where}: it ends before", place=name)
-        try:
-            plain = codecs.decode(chunk.codec, stored, chunk.size_bytes, bases, place=name)
-        except Corrupt as error:
-            raise Corrupt(f"{where}: {error.message}", place=name) from error
-        found = blake3(plain.data).digest()
-        if found != chunk.id:
-            raise DigestMismatch(where, place=name, expected=chunk.id.hex(), found=found.hex())
-        return plain
-
-
-def _home(chunk: Chunk) -> str:
-    return (layout.pack if chunk.packed else layout.blob)(chunk.home)
 
 
 def _with_bases(made_of: Recipe, numbers: set[int]) -> list[int]:
