@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,8 @@ class Repository:
     store_id: str
     read_only: bool
     answered: bool = True  # False for a remote store that was opened while it could not be reached
+    # How to open it in another process; never stored, and never shown, since they may hold a secret.
+    options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_remote(self) -> bool:
@@ -117,10 +119,13 @@ def open_repository(
     _check_features(backend.url, about)
     backend = _with_cache(backend, about) if cache else backend
     if read_only:
-        return _wired(WatchedBackend(backend, refuse_writes), about, True)
-    if SINGLE_WRITER in about["features"]["write"] and not single_writer:
-        return _wired(WatchedBackend(backend, partial(refuse_writes, why=_ONE_WRITER)), about, True)
-    return replace(_wired(backend, about, False), answered=answered)
+        opened = _wired(WatchedBackend(backend, refuse_writes), about, True)
+    elif SINGLE_WRITER in about["features"]["write"] and not single_writer:
+        refuse = partial(refuse_writes, why=_ONE_WRITER)
+        opened = _wired(WatchedBackend(backend, refuse), about, True)
+    else:
+        opened = replace(_wired(backend, about, False), answered=answered)
+    return replace(opened, options=storage_options)
 
 
 def connected(backend: Backend, *, single_writer: bool = False) -> Repository:
