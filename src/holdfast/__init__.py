@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from holdfast.checking import fsck
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.ops.diff import TensorChange
+    from holdfast.ops.findings import Finding
+    from holdfast.ops.fsck import Report
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
-    from holdfast.ops.verify import Finding
     from holdfast.records import (
         ArtifactRecord,
         ExperimentRecord,
@@ -43,11 +45,12 @@ _WHERE = {
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
-    "Finding": "ops.verify",
+    "Finding": "ops.findings",
     "HoldfastError": "errors",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
     "RunStatus": "records",
@@ -66,6 +69,7 @@ _WHERE = {
     "Usage": "ops.usage",
     "UsageRow": "ops.usage",
     "Unsent": "ops.publish",
+    "fsck": "checking",
 }
 
 __all__ = [
@@ -81,6 +85,7 @@ __all__ = [
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Report",
     "Run",
     "RunRecord",
     "RunStatus",
@@ -99,6 +104,7 @@ __all__ = [
     "Unsent",
     "Usage",
     "UsageRow",
+    "fsck",
     "open",
 ]
 

@@ -128,6 +128,28 @@ def open_repository(
     return replace(opened, options=storage_options)
 
 
+def opened_anyway(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    read_only: bool = True,
+) -> Repository:
+    """The store at `url` without a cache; also one whose store.json is damaged or missing, as long as there
+    is anything of a store: for who looks for damage, and mends it. Raises NotAStore."""
+    try:
+        return open_repository(
+            url, create=False, read_only=read_only, storage_options=storage_options,
+            single_writer=not read_only, cache=False,
+        )  # fmt: skip
+    except (Corrupt, NotAStore, UnsupportedFormat):
+        backend = connect(url, storage_options)
+        if not any(backend.folders(prefix) for prefix in (layout.RUNS, layout.EXPERIMENTS)):
+            raise
+    spools = backend if backend.capabilities.append else LocalBackend(state_place("unknown"))
+    seen = WatchedBackend(backend, refuse_writes) if read_only else backend
+    return Repository(seen, spools, "", read_only, options=storage_options)
+
+
 def connected(backend: Backend, *, single_writer: bool = False) -> Repository:
     """The store on a backend that is connected already; founded if it is empty."""
     about = _read(backend) or _found(backend, single_writer)

@@ -37,15 +37,15 @@ CODES = {
         "The bytes of a file, or of a chunk in it, do not have the digest that names them.",
         f"`holdfast repair` from another form of the same artifact in this store, or {_COPY}",
     ),
-    "corrupt": Code(
-        "A file cannot be decoded, or its checksum does not match.",
-        f"{_COPY}; a damaged spool: `holdfast recover --salvage` keeps what is whole",
-    ),
-    "missing": Code("Something refers to a file that is not there.", _COPY),
-    "gap": Code("A chain lacks an entry between others.", _COPY),
     "unlinked": Code(
         "An entry of a chain does not carry the sha256 of the one before it: two histories were mixed.",
         "keep both stores, and copy the entries of the right one by hand",
+    ),
+    "gap": Code("A chain lacks an entry between others.", _COPY),
+    "missing": Code("Something refers to a file that is not there.", _COPY),
+    "corrupt": Code(
+        "A file cannot be decoded, or its checksum does not match.",
+        f"{_COPY}; a damaged spool: `holdfast recover --salvage` keeps what is whole",
     ),
     "size": Code("A file is shorter than its kind can be, or not as long as was recorded.", _COPY),
     "mismatch": Code(
