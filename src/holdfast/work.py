@@ -257,11 +257,11 @@ class _There:
     job: Callable[[Repository, Any], Any]
 
     def __call__(self, piece: Any) -> Any:
-        return self.job(_opened(self.place), piece)
+        return self.job(opened(self.place), piece)
 
 
 @lru_cache(maxsize=8)
-def _opened(place: Place) -> Repository:
+def opened(place: Place) -> Repository:
     """The store in this worker, which keeps it for its next piece. What came with the pieces is trusted as
     much as the job itself: whoever hands out work may run anything here."""
     options = pickle.loads(place.options)  # noqa: S301
