@@ -29,6 +29,21 @@ def _private_cache(
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
 
 
+@pytest.fixture(autouse=True)
+def _no_clock_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What background threads do because time has passed, a test does by hand: how long it takes says
+    how busy the machine is. What they are called for, they do."""
+    for module, names in _BY_TIME.items():
+        for name in names:
+            monkeypatch.setattr(f"holdfast.{module}.{name}", 86_400.0)
+
+
+_BY_TIME = {
+    "keeper": ("SYNC_SECONDS", "BEAT_SECONDS"),
+    "publisher": ("BEAT_SECONDS", "LEFT_SECONDS"),
+}
+
+
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[holdfast.ExperimentStore]:
     """An empty store on each backend."""
