@@ -47,7 +47,7 @@ class Publisher:
     """Sends for every open writer of one remote store."""
 
     def __init__(self, repository: Repository, seconds: float | None = None) -> None:
-        self._repository = repository.hasty()
+        self.repository = repository.hasty()
         self._seconds = interval(seconds)
         self.reachable = True
         self._begin()
@@ -186,10 +186,10 @@ class Publisher:
     def _knock(self) -> None:
         """If the store did not answer, see whether it does now, before anything is prepared for it."""
         if not self.reachable:
-            if not self._repository.is_there():
-                raise Unavailable(f"{self._repository.backend.url} is another store than before")
+            if not self.repository.is_there():
+                raise Unavailable(f"{self.repository.backend.url} is another store than before")
             self.reachable = True
-            logger().warning("%s answers again: sending what waits", self._repository.backend.url)
+            logger().warning("%s answers again: sending what waits", self.repository.backend.url)
 
     def _publish(self, writer: Sender, beat: bool) -> None:
         try:
@@ -209,7 +209,7 @@ class Publisher:
 
     def _send_left(self) -> None:
         try:
-            for item in send_left(self._repository, wait=False):
+            for item in send_left(self.repository, wait=False):
                 self._tell(f"run {item.run_id}", str(item.problem))
         except Unavailable:
             raise
@@ -230,7 +230,7 @@ class Publisher:
             logger().warning(
                 "%s does not answer: %s (training goes on; what it writes stays on this machine "
                 "until then)",
-                self._repository.backend.url, error.message,
+                self.repository.backend.url, error.message,
             )  # fmt: skip
 
 
