@@ -10,7 +10,7 @@ from hypothesis import settings
 
 import holdfast
 from servers.base import Server
-from servers.ceph import Ceph
+from servers.ceph import Ceph, CephOnDisk
 from servers.others import Azurite, GoogleEmulator, Moto, Rclone
 from servers.swift import Swift
 
@@ -66,6 +66,11 @@ def _server(kind: type[Server], place: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _server(Ceph, tmp_path_factory.mktemp("servers") / "ceph")
+
+
+@pytest.fixture(scope="session")
+def ceph_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(CephOnDisk, tmp_path_factory.mktemp("servers") / "disk")
 
 
 @pytest.fixture(scope="session")

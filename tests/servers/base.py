@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".servers"  # where install.py puts what comes from PyPI and npm
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300  # a machine may be busy
 
 
 def free_port() -> int:
@@ -135,7 +135,7 @@ class Server:
         for process in reversed(self._processes):
             process.terminate()
             try:
-                process.wait(PATIENCE_SECONDS / 10)
+                process.wait(PATIENCE_SECONDS / 30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, TypeVar
 
 from holdfast.backend.base import CHUNK_BYTES, Capabilities, Staged, Stat
 from holdfast.backend.remote_client import Client
+from holdfast.backend.remote_clock import Clock
 from holdfast.backend.remote_errors import PastEnd, explain, spool_error
 from holdfast.errors import BackendError, NameExists, NameNotFound, Unavailable
 
@@ -51,8 +52,10 @@ class RemoteBackend:
         connect: Callable[[], Client],
         capabilities: Capabilities,
         patience: Patience = Patience(),
+        clock: Clock | None = None,
     ) -> None:
         self.url = url
+        self._clock = clock
         self.capabilities = capabilities
         self._connect = connect
         self._patience = patience
@@ -63,6 +66,10 @@ class RemoteBackend:
         twin = copy.copy(self)
         twin._patience = replace(self._patience, overall_seconds=seconds)
         return twin
+
+    def clock_ahead(self) -> int:
+        """By how many ns the server's clock, that of `Stat.modified`, is ahead of this machine's."""
+        return self._clock.ahead() if self._clock else 0
 
     def get(self, name: str) -> bytes:
         try:
