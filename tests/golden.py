@@ -91,6 +91,15 @@ PENDING = outbox.Pending(
     only={"writer": _IDENTITY},
 )
 _BLOB = Digest.of(b"a blob")
+WISHING = outbox.Pending(  # version 2
+    chain=f"runs/{RUN}/manifest/",
+    change={
+        "artifacts": {
+            "model": {"digest": str(_BLOB), "size_bytes": 6, "kind": "file", "created_at": NOON}
+        }
+    },
+    wishes={"model": outbox.Wish("packed", "checkpoints/1", True)},
+)
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
 _PACK = Digest.of(b"a pack")
@@ -297,6 +306,7 @@ def exact() -> dict[str, bytes]:
         "entry-00000002": entry.encode(ENTRY_2),
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
+        "outbox-wishing": outbox.encode_pending(WISHING),
         "recipe": recipe.encode(RECIPE),
         "recipe-2": recipe.encode(recipe_2()),
         "pack": pack_file(),

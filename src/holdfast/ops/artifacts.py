@@ -35,10 +35,12 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask."""
+    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask;
+    and where, if not in the repository that everything goes to."""
 
     wanted: Wanted
     lineage: Callable[[], Lineage]
+    into: Repository | None = None
 
 
 _ALONE = How(Wanted(), Lineage)
@@ -70,6 +72,7 @@ def store(
 
     Raises NotFound when there is no such path, InvalidValue for what cannot be an artifact.
     """
+    repository = how.into or repository
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
@@ -82,6 +85,18 @@ def store(
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
     with copied(source) as held:
         return _store_one(repository, held, "bytes", how, progress)
+
+
+def may_be_large(source: Source, wanted: Wanted) -> bool:
+    """Whether something in the source may be packed, as far as that is known before it is read."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return is_large(memoryview(source).nbytes, wanted)
+    if not isinstance(source, (str, os.PathLike)):
+        return True
+    path = Path(source)
+    if path.is_dir():
+        return any(is_large(one.size_bytes, wanted) for one in directories.scan_tree(path))
+    return path.is_file() and is_large(path.stat().st_size, wanted)
 
 
 def _store_one(

@@ -51,10 +51,18 @@ class Lineage:
         }
 
 
-def find(repository: Repository, run_id: str, key: str, base: str | None = None) -> Lineage:
+def find(
+    repository: Repository,
+    run_id: str,
+    key: str,
+    base: str | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Lineage:
     """The lineage of what is about to be stored in a run under `key`; `base` is a digest, or the key of an
-    artifact of this run. Raises ArtifactNotFound for a base that is not there."""
-    state = repository.manifest(run_id).load().state
+    artifact of this run, and `state` the run's manifest, if that is known.
+
+    Raises ArtifactNotFound for a base that is not there."""
+    state = repository.manifest(run_id).load().state if state is None else state
     own = _artifacts(state)
     before = _named(repository, own, base) if base else _newest(own, key)
     rows = own
