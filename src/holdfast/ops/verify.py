@@ -11,6 +11,7 @@ from holdfast import verified, verified_artifact
 from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
 from holdfast.format import layout
+from holdfast.ops import reach
 from holdfast.ops.artifacts import directory_entries
 from holdfast.repository import Repository
 from holdfast.series import RunPoints
@@ -113,8 +114,9 @@ def _verify_artifact(
     _once(repository, digest, size, affects, findings, seen)
     if about["kind"] == "directory" and not findings:
         entries = _try(findings, affects, lambda: directory_entries(repository, digest)) or ()
+        held = reach.bundled(repository, digest)  # and read with the directory
         for entry in entries:
-            if entry.digest is not None:
+            if entry.digest is not None and Digest.from_raw(entry.digest) not in held:
                 piece, place = Digest.from_raw(entry.digest), f"{affects}, file {entry.path}"
                 _once(repository, piece, entry.size_bytes, place, findings, seen)
     return findings
