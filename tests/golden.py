@@ -36,6 +36,7 @@ from holdfast.format import (
 )
 from holdfast.format.entry import Entry
 from holdfast.format.recipe import Chunk, Recipe
+from holdfast.format.recipe_files import bundled
 from holdfast.format.segment import Axis
 from holdfast.format.tensors import Tensor
 from holdfast.format.tree import TreeEntry
@@ -116,6 +117,16 @@ def recipe_2() -> Recipe:
     weights = Tensor("layer.weight", "F32", (32, 32), 100, 4196)
     turned = Tensor("turned", "F32", (16, 32), 100, 4196 - 64, (1, 32))
     return builder.build(_BLOB, [weights, turned])
+
+
+def recipe_3() -> Recipe:
+    """A bundle: three files in two chunks, with bytes between them that are no file's."""
+    builder = recipe.Builder()
+    builder.append(builder.add(Chunk(_CHUNKS[0], 300, _PACK, True, 98, 100, 1)))
+    builder.append(builder.add(Chunk(_CHUNKS[2], 6, _PACK, True, 265, 6)))
+    two, three = Digest.of(b"two"), Digest.of(b"three")
+    files = bundled([(two, 0, 50), (three, 200, 100), (_BLOB, 300, 6)])
+    return builder.build(Digest.of(read("tree")), files=files)
 
 
 def pack_file() -> bytes:
@@ -309,6 +320,7 @@ def exact() -> dict[str, bytes]:
         "outbox-wishing": outbox.encode_pending(WISHING),
         "recipe": recipe.encode(RECIPE),
         "recipe-2": recipe.encode(recipe_2()),
+        "recipe-3": recipe.encode(recipe_3()),
         "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
