@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt
@@ -115,7 +115,7 @@ def _is_row(fields: Any) -> bool:
     return is_name and is_number and _is_hash(tip) and _is_hash(items)
 
 
-def _is_hash(value: object) -> bool:
+def _is_hash(value: object) -> TypeGuard[bytes]:
     return isinstance(value, bytes) and len(value) == 32
 
 
