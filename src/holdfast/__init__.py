@@ -9,7 +9,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.aliases import Alias
     from holdfast.ops.diff import TensorChange
+    from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
     from holdfast.ops.verify import Finding
+    from holdfast.ops.versions import Version
     from holdfast.records import (
         ArtifactRecord,
         ExperimentRecord,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 # Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
 _WHERE = {
+    "Alias": "ops.aliases",
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
@@ -56,6 +60,7 @@ _WHERE = {
     "SeriesMap": "together",
     "SqlRows": "sql",
     "StoreStorage": "storage",
+    "StoredArtifact": "ops.handle",
     "Tail": "ops.tail",
     "TailRecord": "ops.look",
     "TensorChange": "ops.diff",
@@ -66,9 +71,11 @@ _WHERE = {
     "Usage": "ops.usage",
     "UsageRow": "ops.usage",
     "Unsent": "ops.publish",
+    "Version": "ops.versions",
 }
 
 __all__ = [
+    "Alias",
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
@@ -89,6 +96,7 @@ __all__ = [
     "SeriesMap",
     "SqlRows",
     "StoreStorage",
+    "StoredArtifact",
     "Tail",
     "TailRecord",
     "TensorChange",
@@ -99,6 +107,7 @@ __all__ = [
     "Unsent",
     "Usage",
     "UsageRow",
+    "Version",
     "open",
 ]
 

@@ -34,6 +34,11 @@ class Target:
             return str(self.digest)
         return self.run_id if self.key is None else f"{self.run_id}:{self.key}"
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest says of the artifact."""
+        return {"digest": self.digest, "size_bytes": self.size_bytes, "kind": self.kind}
+
     def __str__(self) -> str:
         return self.address
 
