@@ -113,6 +113,12 @@ class CachedBackend:
     def stage(self) -> Staged:
         return self.inner.stage()
 
+    def stage_file(self, path: str, size_bytes: int) -> Staged:
+        """As `stage`, for an immutable file of this machine."""
+        send = getattr(self.inner, "stage_file", None)
+        staged: Staged = send(path, size_bytes) if send else self.inner.stage()
+        return staged
+
     def walk(self, prefix: str) -> Iterator[Stat]:
         return self.inner.walk(prefix)
 

@@ -26,6 +26,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "metrics": "Show the metrics of a run: table, curve or CSV.",
     "watch": "Watch a run while it goes on.",
     "artifacts": "List the artifacts of a run.",
+    "alias": "Name runs and artifacts, and move the names.",
     "get": "Write an artifact to disk, verified.",
     "cat": "Write an artifact to standard output, verified.",
     "diff": "Show which tensors of a checkpoint changed.",

@@ -231,6 +231,9 @@ class _Check:
             yield _Task(fsck_data.indices, self._groups(kinds.PACK))
             return
         yield _Task(fsck_data.heads, self._groups(kinds.HEAD))
+        recipes = self._groups(kinds.RECIPE)
+        bundles = [tuple(filter(kinds.is_bundle, group)) for group in recipes]
+        yield _Task(fsck_data.bundles, list(filter(None, bundles)))
         makers: dict[str, list[str]] = {}
         for one in made:
             for home in one.homes:
@@ -277,7 +280,7 @@ def _missing(look: Listing | Fresh, needs: Needs) -> list[Found]:
     for digest, want in needs.sizes.items():
         name = layout.blob(Digest(digest))
         have = look.size(name)
-        lost = have is None and not look.recipes_of(digest)
+        lost = have is None and all(map(kinds.is_bundle, look.recipes_of(digest)))
         if lost or (have is not None and want is not None and have != want):
             found.append(_not_there(name, have, want or 0, (digest,), ()))
     return found

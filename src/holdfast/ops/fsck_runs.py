@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast import process, verified
+from holdfast import bundles, process, verified
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
@@ -76,9 +76,9 @@ def _need(repository: Repository, found: Needs, key: str, about: Mapping[str, An
         return
     tree: list[Found] = []
     with telling(tree, place=layout.blob(digest), users=[user]):
+        held = set(bundles.Bundle.of(repository.backend, digest))
         for entry in directory_entries(repository, digest):
-            if entry.digest is not None:
-                member = Digest.from_raw(entry.digest)
+            if entry.digest is not None and (member := Digest.from_raw(entry.digest)) not in held:
                 _add(found, member.hex, entry.size_bytes, User(found.run_id, key, entry.path))
     found.found += [one for one in tree if one.code != "missing"]  # told with what is missing
 

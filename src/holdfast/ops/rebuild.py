@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from blake3 import blake3
 
-from holdfast import verified_artifact
+from holdfast import verified, verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, HoldfastError, NameNotFound
-from holdfast.format import layout, recipe
+from holdfast.errors import Corrupt, HoldfastError
+from holdfast.format import kinds, layout, recipe
 from holdfast.format.recipe import CHUNK_BYTES, Recipe
 from holdfast.ids import new_nonce
+from holdfast.ops.artifacts import directory_entries
 from holdfast.ops.fsck_data import load
 from holdfast.ops.setting_aside import put_right, set_aside
 from holdfast.repository import Repository
-from holdfast.verified_chunks import Chunks
 
 
-def recipes_of(backend: Backend, digest: Digest) -> list[tuple[str, Recipe]]:
-    """The recipes of an artifact that can be read and do not only say where its own blob is cut."""
-    prefix, found = layout.recipes(digest), []
-    for stat in backend.walk(prefix.rpartition("/")[0] + "/"):
-        if stat.name.startswith(prefix):
-            try:
-                made_of = load(backend, stat.name)
-            except HoldfastError:
-                continue
-            if not verified_artifact.is_own(made_of):
-                found.append((stat.name, made_of))
-    return found
+def put_blob(backend: Backend, source: Backend, digest: Digest) -> None:
+    """Store the blob of an artifact, from whatever form of it is whole in `source`, in place of what is
+    there. Raises Corrupt when none is."""
+
+    def take(pieces: Iterator[Any]) -> None:
+        put_right(backend, layout.blob(digest), pieces, digest)
+
+    verified_artifact.receive(source, digest, None, take)
 
 
-def from_recipes(backend: Backend, digest: Digest) -> Iterator[bytes]:
-    """The bytes of an artifact by the first of its recipes that makes them. Raises Corrupt."""
-    for _, made_of in recipes_of(backend, digest):
-        if _makes(backend, made_of):
-            for piece in Chunks(backend, made_of).pieces():
-                yield piece.data
-            return
-    raise Corrupt(f"no recipe makes {digest}", place=layout.recipes(digest))
-
-
-def _makes(backend: Backend, made_of: Recipe) -> bool:
+def is_whole(backend: Backend, name: str, digest: Digest) -> bool:
+    """Is the file there, and has it the digest?"""
     try:
-        for number in range(made_of.pieces()):
-            Chunks(backend, made_of).piece(number)
-    except HoldfastError:
+        verified.check_file(backend, name, digest)
+    except Corrupt:
         return False
     return True
 
@@ -55,42 +42,15 @@ def _makes(backend: Backend, made_of: Recipe) -> bool:
 def make_plain(repository: Repository, source: Repository | None, digest: Digest) -> None:
     """See that the artifact's own blob is there and whole, with its chunk list. Raises Corrupt."""
     backend = repository.backend
-    if not _is_whole(backend, digest):
-        _first(repository, source, digest)
-    if not any(
-        verified_artifact.is_own(made_of)
-        for made_of in verified_artifact.recipes(backend, digest)[0]
-    ):
-        _cut(backend, digest)
-
-
-def _is_whole(backend: Backend, digest: Digest) -> bool:
-    from holdfast.verified import check_file
-
-    try:
-        check_file(backend, layout.blob(digest), digest)
-    except Corrupt:
-        return False
-    return True
-
-
-def _first(repository: Repository, source: Repository | None, digest: Digest) -> None:
-    """Store the blob from the first form that is whole: by a recipe here, or whatever there is there."""
-    name, problem = layout.blob(digest), Corrupt(f"nothing else makes {digest}", place="")
-    try:
-        put_right(repository.backend, name, from_recipes(repository.backend, digest), digest)
-        return
-    except Corrupt as error:
-        problem = error
-    if source is not None:
+    if not is_whole(backend, layout.blob(digest), digest):
         try:
-            put_right(
-                repository.backend, name, verified_artifact.stream(source.backend, digest), digest
-            )
-            return
-        except (Corrupt, NameNotFound) as error:
-            problem = Corrupt(error.message, place=name)
-    raise problem
+            put_blob(backend, backend, digest)
+        except Corrupt:
+            if source is None:
+                raise
+            put_blob(backend, source.backend, digest)
+    if not any(map(verified_artifact.is_own, verified_artifact.recipes(backend, digest)[0])):
+        _cut(backend, digest)
 
 
 def _cut(backend: Backend, digest: Digest) -> None:
@@ -106,34 +66,53 @@ def _cut(backend: Backend, digest: Digest) -> None:
     backend.create(layout.recipe(digest, new_nonce()), data)
 
 
-def without_recipe(
-    repository: Repository, source: Repository | None, artifact: Digest, name: str
-) -> None:
-    """Do without a recipe that is damaged. Raises Corrupt if nothing else makes the artifact."""
-    make_plain(repository, source, artifact)
+def without_recipe(repository: Repository, source: Repository | None, name: str) -> None:
+    """Store what a damaged recipe makes as plain files, and set it aside. Raises Corrupt if nothing else
+    makes them; those before are plain files then."""
+    artifact = kinds.artifact_of(name)
+    made = [artifact]
+    if kinds.is_bundle(name):
+        entries = directory_entries(repository, artifact)
+        made = [Digest.from_raw(entry.digest) for entry in entries if entry.digest is not None]
+    _all_plain(repository, source, made, name)
     set_aside(repository.backend, name)
 
 
 def without_pack(repository: Repository, source: Repository | None, pack: Digest) -> None:
     """Store every artifact that needs the pack as a plain file, then set its recipes and the pack aside.
 
-    Raises Corrupt if one of them cannot be had any more; those before it are plain files then."""
-    backend, needing = repository.backend, []
+    Raises Corrupt if one of them cannot be had any more; the others are plain files then."""
+    backend = repository.backend
+    needing = dict(_needing(backend, pack))
+    made = (digest for made_of in needing.values() for digest in _makes(made_of))
+    _all_plain(repository, source, made, layout.pack(pack))
+    for name in needing:
+        set_aside(backend, name)
+    set_aside(backend, layout.pack(pack))
+
+
+def _needing(backend: Backend, pack: Digest) -> Iterator[tuple[str, Recipe]]:
     for stat in backend.walk(layout.RECIPES):
         try:
             made_of = load(backend, stat.name)
         except HoldfastError:
             continue
         if (pack, True) in made_of.homes:
-            needing.append((stat.name, made_of.artifact))
+            yield stat.name, made_of
+
+
+def _makes(made_of: Recipe) -> Iterable[Digest]:
+    return [made_of.artifact] if made_of.files is None else made_of.files.digests()
+
+
+def _all_plain(
+    repository: Repository, source: Repository | None, digests: Iterable[Digest], place: str
+) -> None:
     lost = []
-    for _, artifact in needing:
+    for digest in dict.fromkeys(digests):
         try:
-            make_plain(repository, source, artifact)
+            make_plain(repository, source, digest)
         except Corrupt:
-            lost.append(str(artifact))
+            lost.append(str(digest))
     if lost:
-        raise Corrupt(f"nothing else makes {', '.join(lost)}", place=layout.pack(pack))
-    for name, _ in needing:
-        set_aside(backend, name)
-    set_aside(backend, layout.pack(pack))
+        raise Corrupt(f"nothing else makes {', '.join(lost[:3])}", place=place)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from holdfast.backend.cached import without_cache
 from holdfast.errors import AccessDenied, HoldfastError, Unavailable
 from holdfast.format import kinds
+from holdfast.ops import rebuild
 from holdfast.ops.findings import CODES, Finding
 from holdfast.ops.ways import ways
 from holdfast.repository import Repository
@@ -26,7 +27,7 @@ _LEFT_ALONE = {"orphan", "leftover", "foreign", "quarantined"}
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What would be done, or was done, about one finding: `how` in words, or `problem`: why nothing can be."""
+    """What would be done, or was done, about one finding: `how`; or `problem`: why nothing can be."""
 
     finding: Finding
     how: str = ""
@@ -105,7 +106,8 @@ def execute(
 
     Raises ReadOnly, AccessDenied, StorageFull, Unavailable."""
     repository = replace(repository, backend=without_cache(repository.backend))
-    todo, total, mended, failed = planned.actions, len(planned.actions), [], list[Action]()
+    todo, total = planned.actions, len(planned.actions)
+    mended, failed = list[Action](), list[Action]()
     with workers(repository, executor) as crew:
         while todo:
             failed, before = [], len(mended)
@@ -138,6 +140,9 @@ def _mend(repository: Repository, piece: _Piece) -> list[Action]:
 def _one(
     repository: Repository, source: Repository | None, finding: Finding, spools: bool
 ) -> Action:
+    digest = kinds.digest_of(finding.place)
+    if digest and rebuild.is_whole(repository.backend, finding.place, digest):
+        return Action(finding, how="it is whole now")
     reasons = []
     for way in ways(repository, source, finding, spools=spools):
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 from holdfast.backend.base import Backend, Staged
 from holdfast.digest import Digest
@@ -16,7 +17,7 @@ from holdfast.format import layout
 
 
 def put_right(
-    backend: Backend, name: str, pieces: Iterable[bytes], expected: Digest | None = None
+    backend: Backend, name: str, pieces: Iterable[Any], expected: Digest | None = None
 ) -> None:
     """Store `pieces` under `name`, in place of what is there. Raises Corrupt, and changes nothing, if they
     have not the digest `expected`."""

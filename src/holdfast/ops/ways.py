@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from holdfast import bundles, verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError, NameNotFound
@@ -76,8 +77,10 @@ def _copied(
 
     def do() -> None:
         theirs = source.backend.get(name)
-        check(read(repository.backend, name), theirs)
-        put_right(repository.backend, name, [theirs])
+        ours = read(repository.backend, name)
+        check(ours, theirs)
+        if ours != theirs:
+            put_right(repository.backend, name, [theirs])
 
     yield Way(f"copy it from {source.backend.url}", do)
 
@@ -113,15 +116,16 @@ def _hashed(repository: Repository, source: Repository | None, finding: Finding)
 
 def _blob(repository: Repository, source: Repository | None, digest: Digest) -> Iterator[Way]:
     """From another form of the same artifact, here or there."""
-    for where, words in ((repository, "its recipe"), (source, "the source's recipe")):
-        if where is None or not rebuild.recipes_of(where.backend, digest):
-            continue
+    for where, words in ((repository, "of this store"), (source, "of the source")):
+        if where is not None and _is_packed(where.backend, digest):
+            do = partial(rebuild.put_blob, repository.backend, where.backend, digest)
+            yield Way(f"put it together from packs {words}", do)
 
-        def do(where: Repository = where) -> None:
-            pieces = rebuild.from_recipes(where.backend, digest)
-            put_right(repository.backend, layout.blob(digest), pieces, digest)
 
-        yield Way(f"put it together by {words}", do)
+def _is_packed(backend: Backend, digest: Digest) -> bool:
+    found, _ = verified_artifact.recipes(backend, digest)
+    packed = any(not verified_artifact.is_own(made_of) for made_of in found)
+    return packed or bundles.find(backend, digest) is not None
 
 
 def _from_itself(backend: Backend, name: str, digest: Digest) -> None:
@@ -139,17 +143,16 @@ def _from_itself(backend: Backend, name: str, digest: Digest) -> None:
 def _recipe(repository: Repository, source: Repository | None, finding: Finding) -> Iterator[Way]:
     """The random part of its name makes it the same file everywhere."""
     name, backend = finding.place, repository.backend
-    artifact = kinds.artifact_of(name)
 
     def check(ours: bytes | None, theirs: bytes) -> None:
         if source is not None:
             load(source.backend, name)
-        if ours == theirs:
+        if ours == theirs and finding.code == "mismatch":
             raise Corrupt(f"{name} is the same there", place=name)
 
     yield from _copied(repository, source, name, check)
     words = "store its artifact as a plain file, and set the recipe aside"
-    yield Way(words, partial(rebuild.without_recipe, repository, source, artifact, name))
+    yield Way(words, partial(rebuild.without_recipe, repository, source, name))
     if not finding.runs:
         yield Way("set it aside: nothing needs it", partial(set_aside, backend, name))
 
@@ -198,7 +201,7 @@ def _spool(
     def check(ours: bytes | None, theirs: bytes) -> None:
         held = spool.scan(theirs, place=name)
         spool.check_owner(held.about, run_id, writer, sequence, place=name)
-        if held.torn_bytes or ours == theirs or not resembles(ours, theirs):
+        if held.torn_bytes or not resembles(ours, theirs):
             raise Corrupt(f"{name} is no better there", place=name)
 
     if finding.code != "spool" and not repository.is_remote:
