@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from holdfast.checking import fsck
+    from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.ops.aliases import Alias
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
+    from holdfast.ops.repair import Repaired
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
@@ -54,6 +55,7 @@ _WHERE = {
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Repaired": "ops.repair",
     "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
@@ -76,6 +78,7 @@ _WHERE = {
     "Unsent": "ops.publish",
     "Version": "ops.versions",
     "fsck": "checking",
+    "repair": "checking",
 }
 
 __all__ = [
@@ -92,6 +95,7 @@ __all__ = [
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Repaired",
     "Report",
     "Run",
     "RunRecord",
@@ -115,6 +119,7 @@ __all__ = [
     "Version",
     "fsck",
     "open",
+    "repair",
 ]
 
 

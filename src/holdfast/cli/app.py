@@ -33,6 +33,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "du": "Show what takes the space, and what removing it would free.",
     "export": "Write the store in the seed schema's JSON lines.",
     "fsck": "Check the store: its names, its structure, or every byte.",
+    "repair": "Mend what fsck finds, from another store or from what is whole.",
     "verify": "Read and check every byte.",
     "compact": "Put the small metric segments of runs together.",
     "pack": "Store artifacts as chunks shared with other versions.",

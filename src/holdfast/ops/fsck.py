@@ -166,19 +166,27 @@ class _Check:
         return RunPiece(run_id, listing.chains_of(run_id))
 
     def _needed(self, runs: list[RunPiece]) -> Iterator[str]:
-        """The names of all files that the newest states of runs need, recipes included."""
+        """The names of all files that the newest states of runs, and of aliases, need; recipes included."""
+        fresh = Fresh(self.repository)
         for piece, needs in spread(self.repository, fsck_runs.needs, runs, self.crew):
             if _missing(self.listing, needs):  # or it came, or went, since the listing
-                fresh = Fresh(self.repository)
                 needs = fsck_runs.needs(self.repository, self._piece(fresh, piece.run_id))
                 needs.found += _missing(fresh, needs)
-            self.found += needs.found
-            for digest, users in needs.users.items():
-                self.users.setdefault(digest, []).extend(users)
-            yield from needs.segments
-            for digest in needs.sizes:
-                yield layout.blob(Digest(digest))
-                yield from self.listing.recipes_of(digest)
+            yield from self._note(needs)
+        for chain in [] if self.run_id else self.listing.chains:
+            if chain.startswith((layout.ALIASES, layout.SNAPSHOTS)):
+                needs = fsck_runs.pinned(self.repository, chain)
+                needs.found += _missing(fresh, needs) if _missing(self.listing, needs) else []
+                yield from self._note(needs)
+
+    def _note(self, needs: Needs) -> Iterator[str]:
+        self.found += needs.found
+        for digest, users in needs.users.items():
+            self.users.setdefault(digest, []).extend(users)
+        yield from needs.segments
+        for digest in needs.sizes:
+            yield layout.blob(Digest(digest))
+            yield from self.listing.recipes_of(digest)
 
     def _recipes(self) -> Iterator[Made]:
         """Recipes in short, by names alone those of artifacts without a blob. What is wrong with one is

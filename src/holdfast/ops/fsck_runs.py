@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,24 @@ def other_chain(repository: Repository, prefix: str) -> list[Found]:
 
 def _number(stat: Any) -> int | None:
     return layout.entry_number(stat.name)
+
+
+def pinned(repository: Repository, prefix: str) -> Needs:
+    """What an alias or a snapshot names now."""
+    found = Needs("")
+    with telling(found.found, place=prefix, what=of_chain(prefix)):
+        for digest in _digests_in(Chain(repository.backend, prefix).load().state):
+            _add(found, digest.hex, None, User("", other=of_chain(prefix)))
+    return found
+
+
+def _digests_in(value: Any) -> Iterator[Digest]:
+    """Every `sha256:…` in a state."""
+    if isinstance(value, str) and value.startswith("sha256:"):
+        yield Digest.parse(value)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _digests_in(item)
 
 
 def structure(repository: Repository, piece: RunPiece) -> list[Found]:

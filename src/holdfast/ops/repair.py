@@ -7,12 +7,12 @@ it touches a file, so it may be stopped at any moment and begun again, and two m
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from holdfast.backend.cached import without_cache
-from holdfast.errors import AccessDenied, HoldfastError, Unavailable
+from holdfast.errors import AccessDenied, HoldfastError, ReadOnly, StorageFull, Unavailable
 from holdfast.format import kinds
 from holdfast.ops import rebuild
 from holdfast.ops.findings import CODES, Finding
@@ -20,7 +20,6 @@ from holdfast.ops.ways import ways
 from holdfast.repository import Repository
 from holdfast.work import Place, opened, spread, workers
 
-Tell = Callable[[int, int], None]  # (files mended or given up, all)
 # Nothing is to be done about these.
 _LEFT_ALONE = {"orphan", "leftover", "foreign", "quarantined"}
 
@@ -100,13 +99,12 @@ def execute(
     *,
     spools: bool = True,
     executor: str | Executor | None = None,
-    progress: Tell = lambda done, total: None,
 ) -> Repaired:
     """Carry a plan out. What fails is tried again while anything else succeeds: it may rest on that.
 
     Raises ReadOnly, AccessDenied, StorageFull, Unavailable."""
     repository = replace(repository, backend=without_cache(repository.backend))
-    todo, total = planned.actions, len(planned.actions)
+    todo = planned.actions
     mended, failed = list[Action](), list[Action]()
     with workers(repository, executor) as crew:
         while todo:
@@ -115,7 +113,6 @@ def execute(
             for _, done in spread(repository, _mend, pieces, crew):
                 mended += [one for one in done if not one.problem]
                 failed += [one for one in done if one.problem]
-                progress(len(mended), total)
             todo = failed if len(mended) > before else []
     key = lambda one: one.place  # noqa: E731
     return Repaired(sorted(mended, key=key), sorted([*planned.refused, *failed], key=key))
@@ -148,7 +145,7 @@ def _one(
         try:
             way.do()
             return Action(finding, how=way.words)
-        except (AccessDenied, Unavailable):
+        except (AccessDenied, ReadOnly, StorageFull, Unavailable):
             raise
         except HoldfastError as error:
             reasons.append(error.message)

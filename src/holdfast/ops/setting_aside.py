@@ -15,6 +15,8 @@ from holdfast.digest import Digest
 from holdfast.errors import Corrupt, NameNotFound
 from holdfast.format import layout
 
+KEPT, GONE, WHOLE = "kept", "gone", "whole"
+
 
 def put_right(
     backend: Backend, name: str, pieces: Iterable[Any], expected: Digest | None = None
@@ -28,41 +30,45 @@ def put_right(
             staged.write(piece)
         if expected is not None and sha.hexdigest() != expected.hex:
             raise Corrupt(f"the bytes found for {name} have not its digest", place=name)
-        _replace(backend, staged, name)
+        _replace(backend, staged, name, expected)
     finally:
         staged.abort()
 
 
-def _replace(backend: Backend, staged: Staged, name: str) -> None:
-    if keep(backend, name):
+def _replace(backend: Backend, staged: Staged, name: str, expected: Digest | None) -> None:
+    was = keep(backend, name, expected)
+    if was == WHOLE:
+        return
+    if was == KEPT:
         staged.replace(name)
-    elif not staged.commit(name):
+    elif not staged.commit(name) and keep(backend, name, expected) != WHOLE:
         raise Corrupt(f"{name} appeared while it was mended: check again", place=name)
 
 
 def set_aside(backend: Backend, name: str) -> None:
     """Move a damaged file to quarantine/."""
-    if keep(backend, name):
+    if keep(backend, name) == KEPT:
         backend.delete(name)
 
 
-def keep(backend: Backend, name: str) -> bool:
-    """Copy a file to quarantine/, under a name of its own if other bytes are there; False if it is gone."""
-    try:
-        backend.stat(name)
-    except NameNotFound:
-        return False
+def keep(backend: Backend, name: str, expected: Digest | None = None) -> str:
+    """Copy a file to quarantine/, under a name of its own if other bytes are there: KEPT. It may be GONE,
+    or WHOLE, if it has the digest `expected`: another process was quicker."""
     staged, sha = backend.stage(), hashlib.sha256()
     try:
         for piece in backend.chunks(name):
             sha.update(piece)
             staged.write(piece)
+        if expected is not None and sha.hexdigest() == expected.hex:
+            return WHOLE
         first = layout.quarantined(name)
         if not staged.commit(first) and _digest(backend, first) != sha.hexdigest():
             staged.commit(f"{first}.{sha.hexdigest()[:8]}")
+        return KEPT
+    except NameNotFound:
+        return GONE
     finally:
         staged.abort()
-    return True
 
 
 def _digest(backend: Backend, name: str) -> str:
