@@ -16,6 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from holdfast import absent
 from holdfast.ahead import read_ahead
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
@@ -125,8 +126,13 @@ def stream(backend: Backend, digest: Digest, size_bytes: int | None = None) -> I
 
 
 def _instead(backend: Backend, digest: Digest) -> Recipe | None:
-    """The recipe of an artifact that has no blob."""
-    return find(backend, digest) if has_blob(backend, digest) is None else None
+    """The recipe of an artifact that has no blob. Raises NotSynced if that is why there is nothing."""
+    if has_blob(backend, digest) is not None:
+        return None
+    made_of = find(backend, digest)
+    if made_of is None:
+        absent.refuse(backend, digest)
+    return made_of
 
 
 def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from holdfast.backend.base import CHUNK_BYTES, Appender, Backend, Capabilities, Staged, Stat
 from holdfast.backend.cachefiles import CacheFiles
+from holdfast.backend.wrap import WatchedBackend
 
 _FOLDERS = ("blobs/", "packs/", "recipes/")
 _MOST_BYTES = (
@@ -143,6 +144,15 @@ class CachedBackend:
 
     def _name(self, name: str) -> str:
         return f"{self.key}/{name}"
+
+
+def uncached(backend: Backend) -> Backend:
+    """The same without the files on this machine: for bytes that are read once and not again."""
+    if isinstance(backend, CachedBackend):
+        return backend.inner
+    if isinstance(backend, WatchedBackend):
+        return WatchedBackend(uncached(backend.inner), backend.watch)
+    return backend
 
 
 def _is_kept(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -16,10 +17,12 @@ _WIDTH = 30
 
 
 class Progress:
-    """`bar(done, total)` as often as one likes; it draws when it should."""
+    """`bar(done, total)` as often as one likes; it draws when it should. With `show`, which makes text
+    of an amount, it also says how much a second."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, show: Callable[[int], str] | None = None) -> None:
         self.what = what
+        self._show = show
         self._begun = self._drawn = time.monotonic()
         self._visible = False
         self._wanted = at_terminal()
@@ -35,7 +38,11 @@ class Progress:
         left = (now - self._begun) * (1 - part) / part if part else None
         bar = "━" * filled + "─" * (_WIDTH - filled)
         ends = f", {duration(left)} left" if left is not None else ""
-        sys.stderr.write(f"\r\x1b[K{self.what} {bar} {done:,}/{total:,}{ends}")
+        amount = f"{done:,}/{total:,}"
+        if self._show:
+            rate = self._show(int(done / max(now - self._begun, 1e-9)))
+            amount = f"{self._show(done)} of {self._show(total)}, {rate}/s"
+        sys.stderr.write(f"\r\x1b[K{self.what} {bar} {amount}{ends}")
         sys.stderr.flush()
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 from holdfast.backend.base import Backend
 from holdfast.chain import Snapshot
 from holdfast.digest import Digest
+from holdfast.errors import NotSynced
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import Recipe
 from holdfast.ops.artifacts import directory_entries
@@ -60,7 +61,10 @@ def of_artifact(repository: Repository, about: Mapping[str, Any]) -> dict[Digest
     digest = Digest.parse(about["digest"])
     if about["kind"] != "directory":
         return {digest: about["size_bytes"]}
-    entries = directory_entries(repository, digest)
+    try:
+        entries = directory_entries(repository, digest)
+    except NotSynced:  # left out with all that is in it
+        return {digest: None}
     members = {Digest.from_raw(e.digest): e.size_bytes for e in entries if e.digest is not None}
     return {digest: None, **members}
 

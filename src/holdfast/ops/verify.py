@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from holdfast import verified, verified_artifact
+from holdfast import absent, verified, verified_artifact
 from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
 from holdfast.format import layout
@@ -61,6 +61,13 @@ def _try(findings: list[Finding], affects: str, check: Callable[[], Any]) -> Any
 
 
 def _verify_run(repository: Repository, run_id: str, seen: Seen) -> list[Finding]:
+    found = _check_run(repository, run_id, seen)
+    return [
+        one for one in found if not absent.explains(repository.backend, run_id, one.code, one.place)
+    ]
+
+
+def _check_run(repository: Repository, run_id: str, seen: Seen) -> list[Finding]:
     findings: list[Finding] = []
     affects = f"run {run_id}"
     _try(findings, affects, repository.manifest(run_id).check)
