@@ -17,11 +17,12 @@ from typing import TypeVar
 
 from holdfast import absent
 from holdfast.backend.cached import uncached
+from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.format import layout
 from holdfast.ops import sync_chains
-from holdfast.ops.sync_chains import ChainPlan, Divergence
+from holdfast.ops.sync_chains import ChainPlan, Diverged, Divergence
 from holdfast.ops.sync_hold import Hold
 from holdfast.ops.sync_listing import Chains, Tip
 from holdfast.ops.sync_memory import Memory
@@ -151,10 +152,15 @@ class _Sync:
         """Experiments and the like come before the runs that name them."""
         results = self._pool.map(partial(self._tried, self._publish_chain), self._plan.named)
         for one, error in zip(self._plan.named, results, strict=True):
-            if error:
-                self.report.findings.append(finding(error, f"{one.prefix}, which was left out"))
-            else:
+            if error is None:
                 self.report.entries += one.count
+            elif not (isinstance(error, Diverged) and self._is_same_by_now(one.prefix)):
+                self.report.findings.append(finding(error, f"{one.prefix}, which was left out"))
+
+    def _is_same_by_now(self, prefix: str) -> bool:
+        """Another sync founded the same experiment a moment ago."""
+        states = [Chain(backend, prefix).load().state for backend in (self._source, self._target)]
+        return sync_chains.means_the_same(*states)
 
     def _batch(self, runs: list[RunPlan]) -> None:
         pieces = self._plan.pieces
