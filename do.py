@@ -4,6 +4,7 @@
     python3 do.py test      the test suite
     python3 do.py check     lint, format, types
     python3 do.py servers   the tests against real storage servers, which it installs where it may
+    python3 do.py faults    10,000 simulated histories; `--histories 1000000` for a million
     python3 do.py long      the tests that take minutes
     python3 do.py bench     the benchmarks, beside peers installed for the occasion
 
@@ -80,6 +81,7 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
             ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "server and not slow"],
         ],
     ),
+    "faults": ("dev", [["-m", "tests.faults", "--histories", "10000"]]),
     "long": ("dev", [["-m", "pytest", "-m", "slow"]]),
     "check": (
         "dev",

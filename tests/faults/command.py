@@ -12,6 +12,7 @@ from typing import Any
 
 from .history import History, play
 from .install import install
+from .mutants import MUTANTS, hunt
 
 FIRST_SEED = 0
 
@@ -21,6 +22,8 @@ def main() -> int:
     install()
     if asked.seed is not None:
         return replay(asked.seed, asked.verbose)
+    if asked.mutant:
+        return mutants(asked.mutant, asked.histories)
     return many(range(asked.first, asked.first + asked.histories), asked.jobs, asked.seconds)
 
 
@@ -30,8 +33,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--histories", type=int, default=1000, help="how many to play")
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="the first seed")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after about so long")
-    parser.add_argument("--verbose", action="store_true", help="with --seed: every call of the backend")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop after about so long"
+    )
+    parser.add_argument(
+        "--mutant", help="break Holdfast in this way (or in `all`), and look for it"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="with --seed: every call of the backend"
+    )
     return parser
 
 
@@ -46,15 +56,31 @@ def replay(seed: int, verbose: bool) -> int:
         return 1
     if verbose:
         print(*log, sep="\n")
-    print(f"history {seed} holds: {len(log)} calls of the backend, trace {trace & (1 << 64) - 1:016x}")
+    print(
+        f"history {seed} holds: {len(log)} calls of the backend, trace {trace & (1 << 64) - 1:016x}"
+    )
     return 0
+
+
+def mutants(wanted: str, most: int) -> int:
+    """Look for bugs made on purpose; the exit code says whether each was found."""
+    missed = 0
+    for name in MUTANTS if wanted == "all" else [wanted]:
+        count, problem, took = hunt(name, most, attempt)
+        missed += problem is None
+        print(
+            f"{name}: {'history' if problem else 'not found in'} {count}, {took:.1f} s: {problem}"[
+                :240
+            ]
+        )
+    return 1 if missed else 0
 
 
 def attempt(seed: int, **how: Any) -> str | None:
     """What went wrong in a history, in one line; None if nothing did."""
     try:
         play(seed, **how)
-    except BaseException as error:  # noqa: BLE001 - all of it is a finding
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         return f"{type(error).__name__}: {str(error)[:600]}"
@@ -87,7 +113,9 @@ def many(seeds: range, jobs: int, seconds: float) -> int:
         played += 1
         if problem:
             failed.append(seed)
-            print(f"history {seed}: {problem}\n    python -m tests.faults --seed {seed}", flush=True)
+            print(
+                f"history {seed}: {problem}\n    python -m tests.faults --seed {seed}", flush=True
+            )
         if len(failed) >= 20 or time.monotonic() - began > seconds:
             break
     took = time.monotonic() - began

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import tempfile
+from contextlib import suppress
 from typing import Any
 
 import holdfast
@@ -19,7 +20,7 @@ from holdfast.liveness import STALE_SECONDS
 
 from . import kernel as kernels
 from .kernel import Kernel, Process
-from .model import Act, RunModel, Violation, is_sure, possible
+from .model import Act, RunModel, Violation, last_sure, possible
 from .seats import KEYS, Helper, Rank, Reader, Seat, Trainer
 from .world import SimBackend, Weather, World
 
@@ -51,7 +52,10 @@ class History:
         kernels.begin(self.kernel)
         weather = Weather.drawn(chance, self.is_remote)
         self.world = World(
-            self.kernel, Weather() if calm else weather, random.Random(f"faults {seed}"), self.is_remote
+            self.kernel,
+            Weather() if calm else weather,
+            random.Random(f"faults {seed}"),
+            self.is_remote,
         )
         self.world.log = log
         self.world.files.create("store.json", _ABOUT)
@@ -64,7 +68,9 @@ class History:
 
     def _seats(self, chance: random.Random) -> list[Seat]:
         kinds: list[type[Seat]] = [Trainer]
-        kinds += chance.choices([Trainer, Rank, Helper, Reader], [3, 2, 3, 3], k=chance.randint(1, 3))
+        kinds += chance.choices(
+            [Trainer, Rank, Helper, Reader], [3, 2, 3, 3], k=chance.randint(1, 3)
+        )
         seats = [
             kind(self, number, random.Random(f"seat {self.seed} {number}"))
             for number, kind in enumerate(kinds)
@@ -199,6 +205,29 @@ class History:
         listed = {run.run_id: run for run in self.store.runs(deleted=True)}
         for run in self.runs.values():
             self._check_run(run, listed)
+        if self.kernel.chance.random() < 0.3:
+            self._check_rot()
+
+    def _check_rot(self) -> None:
+        """One bit of one file is wrong: verify says so, and whatever is read is right or an error."""
+        self.world.rot()
+        if self.world.rotten is None:
+            return
+        place, at, bit = self.world.rotten
+        if not self.store.verify():
+            raise Violation(
+                f"bit {bit} of byte {at} of {place} is wrong, and verify does not see it"
+            )
+        for run in self.runs.values():
+            with suppress(HoldfastError):  # which every one of them may be
+                self._check_tags(run, self.store.run(run.run_id))
+            for key, acts in run.artifacts.items():
+                with suppress(HoldfastError):
+                    self._check_artifact(run, key, acts)
+            for key in KEYS:
+                with suppress(HoldfastError):
+                    self._check_series(run, key)
+        self.world.heal()
 
     def _check_run(self, run: RunModel, listed: dict[str, Any]) -> None:
         try:
@@ -209,32 +238,40 @@ class History:
             return
         if run.run_id not in listed and not self.world.weather.stale:
             raise Violation(f"run {run.run_id} is not listed")
-        self._check_points(run, summary)
+        if not self.world.weather.stale and listed[run.run_id].generation != summary.generation:
+            raise Violation(f"run {run.run_id} is listed as of {listed[run.run_id].generation}")
+        for key in KEYS:
+            counted = summary.metrics[key].count if key in summary.metrics else 0
+            read = self._check_series(run, key)
+            if counted != read:
+                raise Violation(
+                    f"run {run.run_id}, {key}: {counted} points are counted, {read} read"
+                )
         for key, acts in run.artifacts.items():
             self._check_artifact(run, key, acts)
-        for name, acts in run.tags.items():
-            if is_sure(acts) and summary.tags.get(name) not in possible(acts):
-                raise Violation(f"run {run.run_id}: tag {name} is {summary.tags.get(name)}: {acts}")
+        self._check_tags(run, summary)
         self._check_status(run, summary)
 
-    def _check_points(self, run: RunModel, summary: Any) -> None:
-        for key in KEYS:
-            try:
-                found = self.store.metrics(run.run_id, key)
-                rows = list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
-            except MetricNotFound:
-                rows = []
-            cuts = [one for one in run.attempts if one.sure]
-            run.check_series(key, rows, run.sure_points(), cuts)
-            counted = summary.metrics[key].count if key in summary.metrics else 0
-            if counted != len(rows):
-                raise Violation(f"run {run.run_id}, {key}: {counted} points are counted, {len(rows)} read")
+    def _check_series(self, run: RunModel, key: str) -> int:
+        """Returns how many points it has."""
+        try:
+            found = self.store.metrics(run.run_id, key)
+            rows = list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
+        except MetricNotFound:
+            rows = []
+        run.check_series(key, rows, run.sure_points(), [one for one in run.attempts if one.sure])
+        return len(rows)
+
+    def _check_tags(self, run: RunModel, summary: Any) -> None:
+        for name, acts in run.tags.items():
+            if last_sure(acts) >= 0 and summary.tags.get(name) not in possible(acts):
+                raise Violation(f"run {run.run_id}: tag {name} is {summary.tags.get(name)}: {acts}")
 
     def _check_artifact(self, run: RunModel, key: str, acts: list[Act]) -> None:
         try:
             data = self.store.read_artifact(run.run_id, key)
         except ArtifactNotFound as error:
-            if is_sure(acts):
+            if last_sure(acts) >= 0:
                 raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
             return
         if data not in possible(acts):
@@ -246,7 +283,7 @@ class History:
             allowed.add("Failed")  # as recover says of those who went away without a word
         if run.begun and summary.status.value not in allowed:
             raise Violation(f"run {run.run_id} is {summary.status.value}: {run.statuses}")
-        if is_sure(run.deleted) and summary.deleted not in possible(run.deleted):
+        if last_sure(run.deleted) >= 0 and summary.deleted not in possible(run.deleted):
             raise Violation(f"run {run.run_id}: deleted is {summary.deleted}: {run.deleted}")
 
 

@@ -37,7 +37,9 @@ def install() -> Callable[[], None]:
 
     stand_ins = {id(threading): Threading(), id(time): Time(), id(secrets): Secrets()}
     for name, module in list(sys.modules.items()):
-        if name.startswith("holdfast.") and not name.removeprefix("holdfast.").startswith(_LEFT_OUT):
+        if name.startswith("holdfast.") and not name.removeprefix("holdfast.").startswith(
+            _LEFT_OUT
+        ):
             for attribute, value in list(vars(module).items()):
                 if id(value) in stand_ins:
                     put(module, attribute, stand_ins[id(value)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import greenlet
 
@@ -254,7 +254,11 @@ class Thread:
     """A greenlet of the process that starts it; outside of all processes, a plain call."""
 
     def __init__(
-        self, target: Callable[..., Any], name: str = "thread", args: tuple[Any, ...] = (), daemon: bool = False
+        self,
+        target: Callable[..., Any],
+        name: str = "thread",
+        args: tuple[Any, ...] = (),
+        daemon: bool = False,
     ) -> None:
         self._run = lambda: target(*args)
         self.name, self.daemon = name, daemon
@@ -342,7 +346,7 @@ class Pool:
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         return None
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *about: object) -> None:
@@ -352,7 +356,9 @@ class Pool:
 class Done:
     """A future that is there."""
 
-    def __init__(self, work: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def __init__(
+        self, work: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         self.error: Exception | None = None
         self.value: Any = None
         try:

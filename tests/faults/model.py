@@ -6,7 +6,7 @@ call has returned. Points are recognised by their values, which are all differen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,9 @@ class RunModel:
         rows = list(found)
         values = [value for _, value in rows]
         self._demand(len(set(values)) == len(values), f"{key}: a point comes twice", rows)
-        self._demand([s for s, _ in rows] == sorted(s for s, _ in rows), f"{key}: not by step", rows)
+        self._demand(
+            [s for s, _ in rows] == sorted(s for s, _ in rows), f"{key}: not by step", rows
+        )
         for step, value in rows:
             point = self.points.get(value)
             self._demand(point is not None, f"{key}: nobody logged {value}", rows)
@@ -85,7 +87,9 @@ class RunModel:
         for value in known.difference(values):
             point = self.points[value]
             if point.key == key and not any(attempt.may_cut(point) for attempt in self.attempts):
-                raise Violation(f"run {self.run_id}, {key}: {value} at step {point.step} is lost: {rows}")
+                raise Violation(
+                    f"run {self.run_id}, {key}: {value} at step {point.step} is lost: {rows}"
+                )
         self._check_order(rows, key)
 
     def _check_order(self, rows: list[tuple[int, float]], key: str) -> None:
@@ -101,16 +105,15 @@ class RunModel:
             raise Violation(f"run {self.run_id}, {what}: {rows}")
 
 
-def possible(acts: list[Act], known: int | None = None) -> Iterator[Any]:
+def last_sure(acts: list[Act]) -> int:
+    """The place of the newest that is known to have happened; -1 if none is."""
+    return max((number for number, act in enumerate(acts) if act.sure), default=-1)
+
+
+def possible(acts: list[Act], known: int | None = None) -> list[Any]:
     """The values that the newest may be: the last sure one, and all that may have come after it.
 
-    `known` is how many acts there were, and only those before it count as sure.
+    `known` is which one was the last sure one when somebody began to look.
     """
-    upto = len(acts) if known is None else known
-    sure = [number for number in range(upto) if acts[number].sure]
-    yield from (act.value for act in acts[sure[-1] if sure else 0 :])
-
-
-def is_sure(acts: list[Act], known: int | None = None) -> bool:
-    """Is any of them known to have happened?"""
-    return any(act.sure for act in acts[:known])
+    begin = last_sure(acts) if known is None else known
+    return [act.value for act in acts[max(begin, 0) :]]

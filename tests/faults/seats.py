@@ -20,7 +20,7 @@ from holdfast.errors import (
 from holdfast.records import RunStatus
 
 from .kernel import Process
-from .model import Act, Attempt, Point, RunModel, Violation, is_sure, possible
+from .model import Act, Attempt, Point, RunModel, Violation, last_sure, possible
 
 if TYPE_CHECKING:
     from .history import History
@@ -74,13 +74,27 @@ class Seat:
     @contextmanager
     def tolerant(self, *more: type[HoldfastError]) -> Iterator[None]:
         """An act may fail if something went wrong around it, or for reasons that others may give."""
-        before = self.history.world.faults
-        try:
-            yield
-        except HoldfastError as error:
-            quiet = self.history.world.faults == before and not self.history.world.is_unwell()
-            if quiet and not self.history.excuses(error, LEGITIMATE + more):
-                raise Violation(f"nothing was wrong, but: {type(error).__name__}: {error}") from error
+        with self.calm() as calm:
+            try:
+                yield
+            except HoldfastError as error:
+                if calm() and not self.history.excuses(error, LEGITIMATE + more):
+                    what = f"nothing was wrong, but: {type(error).__name__}: {error}"
+                    raise Violation(what) from error
+
+    @contextmanager
+    def calm(self) -> Iterator[Callable[[], bool]]:
+        """Tells whether nothing has gone wrong meanwhile."""
+        world = self.history.world
+        before, unwell = world.faults, world.is_unwell()
+        yield lambda: not unwell and world.faults == before and not world.is_unwell()
+
+    def demand_recovered(self) -> None:
+        """Recover; a run that cannot be is damage."""
+        with self.calm() as calm:
+            for found in self.store.recover():
+                if found.problem is not None and calm():
+                    raise Violation(f"run {found.run_id} cannot be recovered: {found.problem}")
 
     def any_run(self) -> RunModel | None:
         runs = [run for run in self.history.runs.values() if run.begun]
@@ -111,9 +125,7 @@ class Trainer(Seat):
         if way < 0.5:
             self.resume(run_id)
         elif way < 0.8:
-            for found in self.store.recover():
-                if found.problem is not None and not self.history.world.is_unwell():
-                    raise Violation(f"run {found.run_id} cannot be recovered: {found.problem}")
+            self.demand_recovered()
 
     def act(self) -> None:
         if self.run is None:
@@ -185,7 +197,9 @@ class Trainer(Seat):
         self.run._writer.seal(go_on=True)
 
     def pause(self) -> None:
-        self.history.kernel.wait(lambda: False, self.history.kernel.now + self.chance.choice([2, 20]))
+        self.history.kernel.wait(
+            lambda: False, self.history.kernel.now + self.chance.choice([2, 20])
+        )
 
     def artifact(self) -> None:
         key = f"models/{self.number}/{self.chance.randrange(3)}"
@@ -251,7 +265,9 @@ class Helper(Seat):
     """Keeps the house: compacts, packs, adds, deletes, recovers, verifies."""
 
     def act(self) -> None:
-        self.choose(add=3, delete=1, undelete=1, compact=2, pack=1, materialize=1, recover=1, verify=1)
+        self.choose(
+            add=3, delete=1, undelete=1, compact=2, pack=1, materialize=1, recover=1, verify=1
+        )
 
     def _act(self, acts: list[Act], value: Any, call: Callable[[], Any]) -> None:
         act = Act(value)
@@ -291,15 +307,13 @@ class Helper(Seat):
             self.store.materialize(run.run_id)
 
     def recover(self) -> None:
-        for found in self.store.recover():
-            if found.problem is not None and not self.history.world.is_unwell():
-                raise Violation(f"run {found.run_id} cannot be recovered: {found.problem}")
+        self.demand_recovered()
 
     def verify(self) -> None:
-        before = self.history.world.faults
-        findings = self.store.verify()
-        if findings and self.history.world.faults == before and not self.history.world.is_unwell():
-            raise Violation(f"verify, in the middle of it: {findings}")
+        with self.calm() as calm:
+            findings = self.store.verify()
+            if findings and calm():
+                raise Violation(f"verify, in the middle of it: {findings}")
 
 
 class Reader(Seat):
@@ -328,31 +342,32 @@ class Reader(Seat):
             return
         key = self.chance.choice(sorted(run.artifacts))
         acts = run.artifacts[key]
-        known = 0 if run.remote else len(acts)
-        sure = is_sure(acts, known)
-        allowed = list(possible(acts, known)) if sure else []
-        try:
-            data = self.store.read_artifact(run.run_id, key)
-        except ArtifactNotFound as error:
-            if sure:
-                raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
-            return
-        except Corrupt as error:
-            if not self.history.world.is_unwell():
-                raise Violation(f"run {run.run_id}: artifact {key} is half there: {error}") from error
-            return
-        allowed += [act.value for act in acts[known if sure else 0 :]]
-        if data not in allowed:
+        known = -1 if run.remote else last_sure(acts)
+        with self.calm() as calm:
+            try:
+                data = self.store.read_artifact(run.run_id, key)
+            except ArtifactNotFound as error:
+                if known >= 0:
+                    raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
+                return
+            except Corrupt as error:
+                if calm():
+                    raise Violation(
+                        f"run {run.run_id}: artifact {key} is half there: {error}"
+                    ) from error
+                return
+        if data not in possible(acts, known):
             raise Violation(f"run {run.run_id}: artifact {key} is not what was stored")
 
     def summary(self) -> None:
         run = self.any_run()
         if run is not None:
-            tags = {name: (len(acts), is_sure(acts)) for name, acts in run.tags.items()}
-            found = self.store.run(run.run_id)
-            for name, (known, sure) in tags.items():
-                if sure and not run.remote and found.tags.get(name) not in possible(run.tags[name], known):
-                    raise Violation(f"run {run.run_id}: tag {name} is {found.tags.get(name)}")
+            tags = {name: last_sure(acts) for name, acts in run.tags.items()}
+            found = self.store.run(run.run_id).tags
+            for name, known in tags.items():
+                allowed = possible(run.tags[name], known)
+                if known >= 0 and not run.remote and found.get(name) not in allowed:
+                    raise Violation(f"run {run.run_id}: tag {name} is {found.get(name)}")
 
     def runs(self) -> None:
         world = self.history.world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,9 @@ class Weather:
     full: float = 0.0  # the disk is full for a while
     rot: float = 0.0  # a bit of a file is wrong for a while
     stale: float = 0.0  # a hint is not written, or an older list of hints is read
-    entries_only: bool = False  # only answers to creates of chain entries are lost: nobody may notice
+    entries_only: bool = (
+        False  # only answers to creates of chain entries are lost: nobody may notice
+    )
 
     @classmethod
     def drawn(cls, chance: random.Random, remote: bool) -> Weather:
@@ -60,7 +63,9 @@ class Late:
 class World:
     """The files, and everything that happens to them."""
 
-    def __init__(self, kernel: Kernel, weather: Weather, chance: random.Random, remote: bool) -> None:
+    def __init__(
+        self, kernel: Kernel, weather: Weather, chance: random.Random, remote: bool
+    ) -> None:
         self.kernel, self.weather, self.chance, self.remote = kernel, weather, chance, remote
         self.files = MemoryBackend("sim://lab")
         self.late: list[Late] = []
@@ -91,10 +96,8 @@ class World:
 
     def land(self, late: Late) -> None:
         """A late request arrives: it is as good as any other."""
-        try:
+        with contextlib.suppress(BackendError, ValueError):
             late.act()
-        except (BackendError, ValueError):
-            pass
         self.note("late", late.name)
 
     def rot(self) -> None:
@@ -108,7 +111,9 @@ class World:
 
     def _may_rot(self, name: str) -> bool:
         data = self.files._files[name][0]
-        return isinstance(data, bytes) and len(data) > 0 and not name.startswith((HEADS, "store.json"))
+        return (
+            isinstance(data, bytes) and len(data) > 0 and not name.startswith((HEADS, "store.json"))
+        )
 
     def _flip(self) -> None:
         if self.rotten is not None:
@@ -186,10 +191,8 @@ class World:
     def _crash(self, process: Process, what: str, name: str, act: Callable[[], Any]) -> NoReturn:
         self.faults += 1
         if self.chance.random() < 0.5:
-            try:
+            with contextlib.suppress(HoldfastError):
                 act()
-            except HoldfastError:
-                pass
             what = f"{what}, then"
         self.note(f"{what} CRASH", name)
         self.kernel.kill(process)
@@ -235,7 +238,11 @@ class SimBackend:
 
     def put(self, name: str, data: bytes) -> None:
         world = self.world
-        if world.weather.stale and not world.calm and world.chance.random() < world.weather.stale / 2:
+        if (
+            world.weather.stale
+            and not world.calm
+            and world.chance.random() < world.weather.stale / 2
+        ):
             world.note("put, not kept", name)
             return
         self._write("put", name, lambda: world.files.put(name, data))
@@ -295,7 +302,9 @@ class _Staged:
 
     def replace(self, name: str) -> None:
         data = bytes(self._inner._data)  # type: ignore[attr-defined]
-        self._backend._write("stage.replace", name, lambda: self._backend.world.files.put(name, data))
+        self._backend._write(
+            "stage.replace", name, lambda: self._backend.world.files.put(name, data)
+        )
 
     def abort(self) -> None:
         return None
