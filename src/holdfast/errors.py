@@ -100,6 +100,12 @@ class MetricNotFound(NotFound):
     code = "metric_not_found"
 
 
+class NotSynced(NotFound):
+    """The file was left out when its run was synced into this store; `source` says where it is."""
+
+    code = "not_synced"
+
+
 class NotAStore(HoldfastError):
     """The place is not a store, or a store cannot be made there."""
 

@@ -30,6 +30,7 @@ from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.seed import SeedMethods
 from holdfast.summary import ArtifactInfo, RunSummary
+from holdfast.syncing import SyncMethods
 from holdfast.writer import RunWriter
 from holdfast.writing import WritingMethods
 
@@ -43,7 +44,13 @@ _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may
 
 
 class ExperimentStore(
-    WritingMethods, ReadingMethods, NamingMethods, CheckpointMethods, CheckingMethods, SeedMethods
+    WritingMethods,
+    ReadingMethods,
+    NamingMethods,
+    CheckpointMethods,
+    CheckingMethods,
+    SyncMethods,
+    SeedMethods,
 ):
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.

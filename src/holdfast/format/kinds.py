@@ -30,7 +30,7 @@ _SHAPES = [
     (SEGMENT, rf"{_RUN}/segments/[0-9a-f]{{64}}\.seg"),
     (SPOOL, rf"{_RUN}/spool/[0-9a-f]{{8}}-[0-9]{{6,}}\.spool"),
     (ENTRY, rf"{_RUN}/(?:manifest|ranks/(?P<rank>{_RANK}))/[0-9]{{8}}"),
-    (ENTRY, r"(?:experiments|syncs)/[^/]+/[0-9]{8}"),
+    (ENTRY, r"(?:experiments|syncs|absent)/[^/]+/[0-9]{8}"),
     (ENTRY, r"(?:aliases|snapshots)/.+/[0-9]{8}"),
     (ENTRY, r"gc/[0-9]{8}"),
     (HEAD, r"heads/[a-z]+/.+@[0-9]{8}"),

@@ -25,6 +25,8 @@ PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
 BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
+SYNCS = "syncs/"
+ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
 MAX_RANK = 2**31 - 1
@@ -97,6 +99,16 @@ def rank_number(name: str) -> int | None:
     """The rank that a name under `ranks` stands for, or None when it is no rank."""
     found = re.match(r"(0|[1-9][0-9]{0,9})\Z", name)
     return int(name) if found and int(name) <= MAX_RANK else None
+
+
+def sync(sync_id: str) -> str:
+    """The chain of one sync into this store."""
+    return f"{SYNCS}{sync_id}/"
+
+
+def absent(run_id: str) -> str:
+    """The chain that says what of a run was not synced into this store."""
+    return f"{ABSENT}{run_id}/"
 
 
 def segment(run_id: str, digest: Digest) -> str:

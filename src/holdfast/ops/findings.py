@@ -17,6 +17,7 @@ from holdfast.errors import (
     DigestMismatch,
     HoldfastError,
     NameNotFound,
+    NotSynced,
     Unavailable,
     UnsupportedFormat,
 )
@@ -81,6 +82,11 @@ CODES = {
     "head_damaged": Code(
         "A head has other bytes than a head has. Nobody reads them, but something wrote them.",
         "`holdfast repair` writes the head again",
+        harmless=True,
+    ),
+    "not_synced": Code(
+        "A file that was left out when its run was synced into this store.",
+        "`holdfast pull` from the store that the message names",
         harmless=True,
     ),
     "orphan": Code(
@@ -176,6 +182,8 @@ def code_of(error: HoldfastError) -> str:
     """The code of the finding that an error is."""
     if isinstance(error, DigestMismatch):
         return "digest_mismatch"
+    if isinstance(error, NotSynced):
+        return "not_synced"
     if isinstance(error, UnsupportedFormat):
         return "unsupported"
     if isinstance(error, NameNotFound) or isinstance(error.__cause__, NameNotFound):

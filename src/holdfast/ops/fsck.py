@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast import absent
 from holdfast.backend.cached import without_cache
 from holdfast.digest import Digest
 from holdfast.errors import InvalidValue
@@ -171,7 +172,7 @@ class _Check:
         for piece, needs in spread(self.repository, fsck_runs.needs, runs, self.crew):
             if _missing(self.listing, needs):  # or it came, or went, since the listing
                 needs = fsck_runs.needs(self.repository, self._piece(fresh, piece.run_id))
-                needs.found += _missing(fresh, needs)
+                needs.found += self._left_out(needs.run_id, _missing(fresh, needs))
             yield from self._note(needs)
         for chain in [] if self.run_id else self.listing.chains:
             if chain.startswith((layout.ALIASES, layout.SNAPSHOTS)):
@@ -187,6 +188,15 @@ class _Check:
         for digest in needs.sizes:
             yield layout.blob(Digest(digest))
             yield from self.listing.recipes_of(digest)
+
+    def _left_out(self, run_id: str, found: list[Found]) -> Iterator[Found]:
+        """The same, where a sync noted that a missing file was not brought here as that."""
+        note = absent.load(self.repository.backend, run_id) if found else absent.Absent()
+        for one in found:
+            if one.code == "missing" and note.has(one.place):
+                message = f"{one.place} was not synced into this store: it came from {note.source}"
+                one = replace(one, code="not_synced", message=message)
+            yield one
 
     def _recipes(self) -> Iterator[Made]:
         """Recipes in short, by names alone those of artifacts without a blob. What is wrong with one is
