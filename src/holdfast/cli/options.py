@@ -42,6 +42,10 @@ store_option = click.option(
     callback=lambda context, parameter, value: find_store(value),
     help="The store: a directory or a URL.",
 )
+executor_option = click.option(
+    "--executor", "-x", metavar="WHERE",
+    help="Run it on threads[:N], processes[:N], dask://host:port or ray://host:port.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 
 
