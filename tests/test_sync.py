@@ -430,6 +430,39 @@ def test_a_divergence_is_reported_and_nothing_is_merged(pair: tuple[Watched, Wat
     assert report.equal == 1
 
 
+def test_a_fork_brings_the_other_side_in_as_a_run_of_its_own(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    run.log({"x": 1.0}, step=0)
+    run.flush()
+    source.store.sync_to(target.store)
+    tag(target, there=1)
+    run.log({"x": 2.0}, step=1)
+    run.log_artifact(b"new here", key="new")
+    report = source.store.sync_to(target.store, fork=True)
+    (split,) = report.diverged
+    assert report.ok and report.forks == [split.fork]
+    fork = split.fork
+    assert fork is not None and fork.startswith("run-fork-")
+    assert target.store.read_artifact(fork, "new") == b"new here"
+    assert target.store.run("run").tags == {"there": 1}
+    state = target.store.repository.manifest(fork).load().state
+    assert state["run"]["parent"] == {"run_id": "run", "generation": split.common}
+    assert target.store.verify() == []
+    calls = dict(target.names())
+    again = source.store.sync_to(target.store)  # it is there: nothing to report
+    assert again.ok and again.forks == [] and dict(target.names()) == calls
+    run.log({"x": 3.0}, step=2)
+    run.finish()
+    assert not source.store.sync_to(target.store).ok
+    assert source.store.sync_to(target.store, fork=True).forks == [fork]
+    assert target.store.metrics(fork, "x").values.tolist() == [1.0, 2.0, 3.0]
+    assert target.store.verify() == []
+    back = target.store.sync_to(source.store, fork=True)
+    assert back.ok and len(back.forks) == 1 and fork in back.runs
+    assert source.store.verify() == []
+
+
 def test_a_target_that_is_ahead_is_left_alone(pair: tuple[Watched, Watched]) -> None:
     source, target = pair
     write(source.store)

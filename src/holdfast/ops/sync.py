@@ -8,11 +8,12 @@ Who is stopped anywhere begins again: what is there is not sent again. See docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from holdfast import absent
@@ -21,7 +22,7 @@ from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.format import layout
-from holdfast.ops import sync_chains
+from holdfast.ops import sync_chains, sync_fork
 from holdfast.ops.sync_chains import ChainPlan, Diverged, Divergence
 from holdfast.ops.sync_hold import Hold
 from holdfast.ops.sync_listing import Chains, Tip
@@ -68,13 +69,20 @@ def unavailable(source: str, target: str, error: HoldfastError) -> SyncReport:
     return SyncReport(source, target, findings=[finding(error, "this sync: what arrived stays")])
 
 
-def sides_of(source: Repository, target: Repository, what: What, *, recheck: bool = False) -> Sides:
-    """The two stores of a sync. Raises InvalidValue if they are one."""
+def sides_of(
+    source: Repository,
+    target: Repository,
+    what: What,
+    *,
+    fork: bool = False,
+    recheck: bool = False,
+) -> Sides:
+    """The two stores of a sync, and what is remembered of them unless that shall be looked at again."""
     ids = (source.store_id, source.backend.url, target.store_id, target.backend.url)
     memory = Memory.of(*ids, repr(what))
     if recheck:
         memory.forget()
-    return Sides(source, target, what, memory)
+    return Sides(source, target, what, memory, fork)
 
 
 @contextmanager
@@ -171,7 +179,8 @@ class _Sync:
         for run in runs:
             self._rewrite(run)
         self._send(sorted(name for name in is_recipe if self._can_follow(name)))
-        self._send(sorted(names & self._plan.segments.keys()))
+        forks = {run.run_id: run.fork.origin for run in runs if run.fork}
+        self._send(sorted(names & self._plan.segments.keys()), forks)
         whole = [run for run in runs if self._is_whole(run)]
         for run, error in zip(
             whole, self._pool.map(partial(self._tried, self._publish), whole), strict=True
@@ -181,10 +190,14 @@ class _Sync:
             else:
                 self._count(run)
 
-    def _send(self, names: list[str]) -> None:
+    def _send(self, names: list[str], forks: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Send these files; the segments of a fork lie under its origin in the source."""
+
         def one(name: str) -> HoldfastError | None:
+            run_id = name.split("/", 2)[1]
+            place = layout.run(forks[run_id]) + name.split("/", 2)[2] if run_id in forks else name
             try:
-                send(self._stream, self._target, name, self._meter)
+                send(self._stream, self._target, place, self._meter, name)
             except Corrupt as error:
                 return error
             return None
@@ -254,6 +267,9 @@ class _Sync:
             run.is_partial = bool(note)
         for one in run.chains:
             self._publish_chain(one)
+        if run.fork:
+            self.report.entries += sync_fork.publish(self._target, run.fork)
+            self.report.forks.append(run.run_id)
 
     def _publish_chain(self, one: ChainPlan) -> None:
         if one.count:
@@ -261,7 +277,7 @@ class _Sync:
 
     def _count(self, run: RunPlan) -> None:
         self._good.append(run)
-        if run.entries or self._done.keys() & run.waits:
+        if run.entries or run.fork or self._done.keys() & run.waits:
             self.report.runs.append(run.run_id)
         else:
             self.report.equal += 1

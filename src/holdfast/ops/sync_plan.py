@@ -55,7 +55,7 @@ class Plan:
     @property
     def ok(self) -> bool:
         """Is there nothing that somebody must look at?"""
-        return not (self.findings or self.diverged)
+        return not (self.findings or any(one.fork is None for one in self.diverged))
 
     @property
     def size_bytes(self) -> int:
@@ -83,7 +83,7 @@ class Plan:
     @property
     def is_idle(self) -> bool:
         """Is there nothing to send?"""
-        return not (self.files or self.entries or any(run.missing for run in self.runs))
+        return not (self.files or self.entries or any(run.missing or run.fork for run in self.runs))
 
 
 def plan(
@@ -109,6 +109,7 @@ def _examine_runs(found: Plan, wanted: list[str], pool: Executor) -> None:
     for run_id, answer in zip(wanted, pool.map(partial(_try, found), wanted), strict=True):
         if isinstance(answer, RunPlan):
             found.runs.append(answer)
+            found.diverged += answer.splits
         elif answer is None:
             found.equal += 1
         elif isinstance(answer, HoldfastError):
