@@ -113,6 +113,12 @@ class CachedBackend:
     def stage(self) -> Staged:
         return self.inner.stage()
 
+    def stage_file(self, path: str, size_bytes: int) -> Staged:
+        """As `stage`, for an immutable file of this machine."""
+        send = getattr(self.inner, "stage_file", None)
+        staged: Staged = send(path, size_bytes) if send else self.inner.stage()
+        return staged
+
     def walk(self, prefix: str) -> Iterator[Stat]:
         return self.inner.walk(prefix)
 
@@ -146,13 +152,11 @@ class CachedBackend:
         return f"{self.key}/{name}"
 
 
-def uncached(backend: Backend) -> Backend:
-    """The same without the files on this machine: for bytes that are read once and not again."""
-    if isinstance(backend, CachedBackend):
-        return backend.inner
+def without_cache(backend: Backend) -> Backend:
+    """The same without what is kept on this machine: for who wants to know what lies in the store."""
     if isinstance(backend, WatchedBackend):
-        return WatchedBackend(uncached(backend.inner), backend.watch)
-    return backend
+        return WatchedBackend(without_cache(backend.inner), backend.watch)
+    return backend.inner if isinstance(backend, CachedBackend) else backend
 
 
 def _is_kept(name: str) -> bool:

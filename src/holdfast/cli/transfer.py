@@ -114,7 +114,7 @@ def _rounds(
     if not given["follow"]:
         reports = []
         for one, other in ways:
-            with Progress("sending", size) as bar:
+            with Progress("sending", sizes=True) as bar:
                 reports.append(one.sync_to(other, progress=bar, **wanted))
         yield reports
         return

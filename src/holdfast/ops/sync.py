@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from holdfast import absent
-from holdfast.backend.cached import uncached
+from holdfast.backend.cached import without_cache
 from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError
@@ -130,7 +130,7 @@ class _Sync:
         self._meter = meter
         sides = planned.sides
         self._source, self._target = sides.source.backend, sides.target.backend
-        self._stream = uncached(self._source)  # what goes by once is not worth keeping here
+        self._stream = without_cache(self._source)  # what goes by once is not worth keeping here
         self._rewriter = Rewriter(sides.source, self._target, meter)
         self._done: dict[str, HoldfastError | None] = {}  # what was sent, or why it was not
         self._good: list[RunPlan] = []

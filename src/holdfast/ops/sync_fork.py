@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.backend.base import Backend
+from holdfast.backend.wrap import WatchedBackend
 from holdfast.chain import Chain
 from holdfast.format import layout
 from holdfast.format.manifest import CONFIG, State
@@ -62,10 +63,18 @@ def publish(target: Backend, fork: Fork) -> int:
         before = now = chain.load()
         if now.number < 0:
             first = {k: keys for k, keys in state.items() if k not in _REFERENCES}
-            now = chain.commit(now, lambda known, first=first: {} if known else first)  # type: ignore[misc]
+            founding = Chain(_Headless(target, lambda *_: None), prefix)
+            now = founding.commit(now, lambda known, first=first: {} if known else first)  # type: ignore[misc]
         now = chain.commit(now, lambda known, state=state: _difference(known, state))  # type: ignore[misc]
         created += now.number - before.number
     return created
+
+
+class _Headless(WatchedBackend):
+    """A backend that leaves hints out: no head may tell of a run before its first entry is there."""
+
+    def put(self, name: str, data: bytes) -> None:
+        return None
 
 
 def _difference(known: State, wanted: State) -> State:
