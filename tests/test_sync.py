@@ -409,6 +409,68 @@ def test_laptops_that_founded_one_experiment_merge(pair: tuple[Watched, Watched]
     assert {operation for operation, _ in other.calls + bucket.calls} <= LISTINGS
 
 
+def test_aliases_go_along_with_what_they_name(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    write(source.store, "run")
+    source.store.alias("prod/model", "run:data/big.bin")
+    source.store.alias("best", "run")
+    report = source.store.sync_to(target.store)
+    assert report.ok
+    assert target.store.read_artifact("prod/model") == source.store.read_artifact("prod/model")
+    assert target.store.run("best").run_id == "run"
+    source.calls.clear()
+    target.calls.clear()
+    source.store.sync_to(target.store)
+    assert {operation for operation, _ in source.calls + target.calls} <= LISTINGS
+    source.store.alias("best", "run:notes/small.txt")
+    source.store.sync_to(target.store)
+    assert target.store.read_artifact("best") == b"small"
+    target.store.alias("best", "run:data/big.bin")
+    source.store.alias("best", "run")
+    report = source.store.sync_to(target.store)
+    assert [split.chain for split in report.diverged] == ["aliases/best/"]
+    assert target.store.verify() == []
+
+
+def test_a_snapshot_is_the_same_and_can_be_read_in_the_copy(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    run.log({"x": 1.0}, step=0)
+    run.log_checkpoint({"w": weights()}, step=0, keep_last=1)
+    run.flush()
+    first = source.store.snapshot("then")
+    run.log_checkpoint({"w": weights() + 1}, step=1, keep_last=1)
+    run.finish()
+    assert source.store.sync_to(target.store).ok
+    assert target.store.snapshot("now").id == source.store.snapshot("now").id
+    for digest in (first.id, source.store.snapshot("now").id):
+        assert digest
+    target.store.verify()
+
+
+def test_a_directory_of_many_small_files_goes_with_its_bundle(
+    pair: tuple[Watched, Watched], tmp_path: Path
+) -> None:
+    source, target = pair
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.txt").write_text(f"file {number}\n" * 300)
+    with source.store.start_run("e", run_id="run", capture=False) as run:
+        run.log_artifact(folder, key="code")
+        (folder / "0.txt").write_text("changed")
+        run.log_artifact(folder, key="code-2")
+    assert any(name.endswith(layout.BUNDLE) for name in source.names("recipes/"))
+    for pattern in ("code-2", "*"):
+        report = source.store.sync_to(target.store, artifacts=pattern)
+        assert report.ok
+        key = "code-2" if pattern == "code-2" else "code"
+        out = target.store.get_artifact("run", key, to=tmp_path / f"out-{key}")
+        assert len(list(out.iterdir())) == 40
+        assert (out / "7.txt").read_bytes() == (folder / "7.txt").read_bytes()
+        assert target.store.verify() == []
+
+
 def test_a_divergence_is_reported_and_nothing_is_merged(pair: tuple[Watched, Watched]) -> None:
     source, target = pair
     write(source.store, "run")

@@ -40,8 +40,9 @@ class What:
 
 @dataclass(slots=True)
 class RunPlan:
-    """What one run comes to. `artifacts` and `segments` are the files that its newest state needs and that
-    are not known to be in the target; `missing` is what its entries name and the target will not have."""
+    """What one run comes to; or another chain, by its prefix, which may name a run. `artifacts` and
+    `segments` are the files that its newest state needs and that are not known to be in the target;
+    `missing` is what its entries name and the target will not have."""
 
     run_id: str
     chains: list[ChainPlan] = field(default_factory=list)
@@ -56,6 +57,7 @@ class RunPlan:
     waits: set[str] = field(default_factory=set)
     fork: Fork | None = None
     splits: list[Divergence] = field(default_factory=list)
+    names_run: str | None = None
 
     @property
     def entries(self) -> int:
