@@ -162,7 +162,10 @@ def test_two_sources_into_one_target_at_once() -> None:
     sources = []
     for number in range(4):
         backend = MemoryBackend()
-        with store_on(backend) as store, store.start_run("same", run_id=f"run-{number}") as run:
+        with (
+            store_on(backend) as store,
+            store.start_run("same", run_id=f"run-{number}", capture=False) as run,
+        ):
             run.log({"x": number}, step=0)
             run.log_artifact(b"shared" * 300_000, key="shared")
         sources.append(backend)

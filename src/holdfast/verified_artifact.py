@@ -132,7 +132,8 @@ def receive(
     damaged: read once more, or from another form that the store has of the artifact. So it must begin anew
     each time, and trust nothing before the pieces have ended.
 
-    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole."""
+    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole; NotSynced when that is
+    why there is none."""
 
     def blob() -> Iterator[Any]:
         pieces = stream_blob(backend, digest, size_bytes)

@@ -84,6 +84,11 @@ CODES = {
         "`holdfast repair` writes the head again",
         harmless=True,
     ),
+    "not_synced": Code(
+        "A file that was left out when its run was synced into this store.",
+        "`holdfast pull` from the store that the message names",
+        harmless=True,
+    ),
     "orphan": Code(
         "Nothing refers to the file: what a crash or a removed run left. It was checked like any other.",
         "nothing to mend; `holdfast gc` removes it",
@@ -178,6 +183,8 @@ def code_of(error: HoldfastError) -> str:
     """The code of the finding that an error is."""
     if isinstance(error, DigestMismatch):
         return "digest_mismatch"
+    if isinstance(error, NotSynced):
+        return "not_synced"
     if isinstance(error, UnsupportedFormat):
         return "unsupported"
     if isinstance(error, NameNotFound) or isinstance(error.__cause__, NameNotFound):

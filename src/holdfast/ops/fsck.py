@@ -172,7 +172,7 @@ class _Check:
             if _missing(self.listing, needs):  # or it came, or went, since the listing
                 fresh = Fresh(self.repository)
                 needs = fsck_runs.needs(self.repository, self._piece(fresh, piece.run_id))
-                needs.found += self._lost(needs.run_id, _missing(fresh, needs))
+                needs.found += self._left_out(needs.run_id, _missing(fresh, needs))
             self.found += needs.found
             for digest, users in needs.users.items():
                 self.users.setdefault(digest, []).extend(users)
@@ -181,10 +181,14 @@ class _Check:
                 yield layout.blob(Digest(digest))
                 yield from self.listing.recipes_of(digest)
 
-    def _lost(self, run_id: str, missing: list[Found]) -> list[Found]:
-        """What is missing, but for what a sync has left out."""
-        note = absent.load(self.repository.backend, run_id) if missing else None
-        return [f for f in missing if not (note and f.code == "missing" and note.has(f.place))]
+    def _left_out(self, run_id: str, found: list[Found]) -> Iterator[Found]:
+        """The same, where a sync noted that a missing file was not brought here as that."""
+        note = absent.load(self.repository.backend, run_id) if found else absent.Absent()
+        for one in found:
+            if one.code == "missing" and note.has(one.place):
+                message = f"{one.place} was not synced into this store: it came from {note.source}"
+                one = replace(one, code="not_synced", message=message)
+            yield one
 
     def _recipes(self) -> Iterator[Made]:
         """Recipes in short, by names alone those of artifacts without a blob. What is wrong with one is
