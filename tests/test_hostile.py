@@ -57,11 +57,12 @@ DECODERS: dict[str, Decode] = {
     "entry-00000001": lambda data: entry.decode(data, place="the file"),
     "entry-00000002": lambda data: entry.decode(data, place="the file"),
     "recipe": lambda data: recipe.decode(data, place="the file"),
+    "recipe-3": lambda data: recipe.decode(data, place="the file"),
     "tree": lambda data: tree.decode_tree(data, place="the file"),
     "store.json": lambda data: storefile.decode(data, place="the file"),
     **dict.fromkeys(SEGMENTS, _segment),
 }
-SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "tree"]
+SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "recipe-3", "tree"]
 
 
 def flips(data: bytes) -> Iterator[bytes]:
