@@ -6,6 +6,7 @@
     python3 do.py servers   the tests against real storage servers, which it installs where it may
     python3 do.py soak      many processes, a bucket and a bad network, for minutes
     python3 do.py long      the tests that take minutes, these among them
+    python3 do.py faults    10,000 simulated histories; `--histories 1000000` for a million
     python3 do.py bench     the benchmarks, beside peers installed for the occasion
 
 The first call makes a virtual environment in .venv; later calls use it until pyproject.toml changes.
@@ -89,6 +90,7 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
         "dev,s3,gcs,azure",
         [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow"]],
     ),
+    "faults": ("dev", [["-m", "tests.faults", "--histories", "10000"]]),
     "check": (
         "dev",
         [
