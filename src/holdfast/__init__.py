@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
+    from holdfast.ops.snapshots import Taken
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
@@ -62,6 +63,7 @@ _WHERE = {
     "StoreStorage": "storage",
     "StoredArtifact": "ops.handle",
     "Tail": "ops.tail",
+    "Taken": "ops.snapshots",
     "TailRecord": "ops.look",
     "TensorChange": "ops.diff",
     "TensorInfo": "ops.tensors",
@@ -99,6 +101,7 @@ __all__ = [
     "StoredArtifact",
     "Tail",
     "TailRecord",
+    "Taken",
     "TensorChange",
     "TensorInfo",
     "TensorSlice",

@@ -32,6 +32,8 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "diff": "Show which tensors of a checkpoint changed.",
     "du": "Show what takes the space, and what removing it would free.",
     "export": "Write the store in the seed schema's JSON lines.",
+    "snapshot": "Print one digest of everything in the store, and keep it.",
+    "proof": "Prove that a snapshot holds an artifact.",
     "verify": "Read and check every byte.",
     "compact": "Put the small metric segments of runs together.",
     "pack": "Store artifacts as chunks shared with other versions.",

@@ -162,7 +162,9 @@ def _refresh_experiments(repository: Repository, catalog: Catalog, problems: lis
 
 
 def _crashed(repository: Repository, catalog: Catalog) -> list[str]:
-    """The runs that say they are running although their writer is gone."""
+    """The runs that say they are running although their writer is gone; as they were, they were running."""
+    if repository.as_of is not None:
+        return []
     return [
         run.run_id
         for run in catalog.open_runs()
