@@ -36,8 +36,8 @@ def make(store: ExperimentStore, address: str, as_json: bool) -> None:
 def check(file: str, artifact: str | None, snapshot: str | None, as_json: bool) -> int:
     """Check the proof in FILE, and that it is one for the bytes in ARTIFACT. No store is needed.
 
-    It says that whoever made the snapshot with that id had that artifact: compare the id with the one that was
-    printed, or give it with --snapshot.
+    It says that whoever made the snapshot with that id had that artifact: compare the id with the one
+    that was printed, or give it with --snapshot.
     """
     from holdfast.format import proof
 

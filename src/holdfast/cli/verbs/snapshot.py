@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(store: ExperimentStore, name: str | None, show: bool, as_json: bool) -> None:
     """Print one sha256 over everything in the store: the same in every store that holds the same.
 
-    With NAME it is kept, and with it all that it names. --at NAME (or --at sha256:…) shows the store as it was,
-    with every verb that reads.
+    With NAME it is kept, and with it all that it names. --at NAME (or --at sha256:…) shows the store as
+    it was, with every verb that reads.
     """
     if show:
         _list(store, as_json)
