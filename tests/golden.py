@@ -39,6 +39,7 @@ from holdfast.format import (
 from holdfast.format.alias import Target
 from holdfast.format.entry import Entry
 from holdfast.format.recipe import Chunk, Recipe
+from holdfast.format.recipe_files import bundled
 from holdfast.format.segment import Axis
 from holdfast.format.tensors import Tensor
 from holdfast.format.tree import TreeEntry
@@ -104,6 +105,15 @@ PENDING = outbox.Pending(
     only={"writer": _IDENTITY},
 )
 _BLOB = Digest.of(b"a blob")
+WISHING = outbox.Pending(  # version 2
+    chain=f"runs/{RUN}/manifest/",
+    change={
+        "artifacts": {
+            "model": {"digest": str(_BLOB), "size_bytes": 6, "kind": "file", "created_at": NOON}
+        }
+    },
+    wishes={"model": outbox.Wish("packed", "checkpoints/1", True)},
+)
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
 _PACK = Digest.of(b"a pack")
@@ -120,6 +130,16 @@ def recipe_2() -> Recipe:
     weights = Tensor("layer.weight", "F32", (32, 32), 100, 4196)
     turned = Tensor("turned", "F32", (16, 32), 100, 4196 - 64, (1, 32))
     return builder.build(_BLOB, [weights, turned])
+
+
+def recipe_3() -> Recipe:
+    """A bundle: three files in two chunks, with bytes between them that are no file's."""
+    builder = recipe.Builder()
+    builder.append(builder.add(Chunk(_CHUNKS[0], 300, _PACK, True, 98, 100, 1)))
+    builder.append(builder.add(Chunk(_CHUNKS[2], 6, _PACK, True, 265, 6)))
+    two, three = Digest.of(b"two"), Digest.of(b"three")
+    files = bundled([(two, 0, 50), (three, 200, 100), (_BLOB, 300, 6)])
+    return builder.build(Digest.of(read("tree")), files=files)
 
 
 def pack_file() -> bytes:
@@ -323,8 +343,10 @@ def exact() -> dict[str, bytes]:
         "snapshot-list": snapshot.encode(ROWS)[1],
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
+        "outbox-wishing": outbox.encode_pending(WISHING),
         "recipe": recipe.encode(RECIPE),
         "recipe-2": recipe.encode(recipe_2()),
+        "recipe-3": recipe.encode(recipe_3()),
         "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from holdfast.checking import fsck
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.ops.aliases import Alias
     from holdfast.ops.diff import TensorChange
+    from holdfast.ops.findings import Finding
+    from holdfast.ops.fsck import Report
     from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
-    from holdfast.ops.verify import Finding
     from holdfast.ops.versions import Version
     from holdfast.records import (
         ArtifactRecord,
@@ -48,11 +50,12 @@ _WHERE = {
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
-    "Finding": "ops.verify",
+    "Finding": "ops.findings",
     "HoldfastError": "errors",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
     "RunStatus": "records",
@@ -74,6 +77,7 @@ _WHERE = {
     "UsageRow": "ops.usage",
     "Unsent": "ops.publish",
     "Version": "ops.versions",
+    "fsck": "checking",
 }
 
 __all__ = [
@@ -90,6 +94,7 @@ __all__ = [
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Report",
     "Run",
     "RunRecord",
     "RunStatus",
@@ -111,6 +116,7 @@ __all__ = [
     "Usage",
     "UsageRow",
     "Version",
+    "fsck",
     "open",
 ]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
+from holdfast.checking import CheckingMethods
 from holdfast.checkpointing import CheckpointMethods
 from holdfast.errors import HoldfastError
 from holdfast.naming import NamingMethods
@@ -25,7 +26,6 @@ from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
 from holdfast.ops.snapshots import pinned
-from holdfast.ops.verify import Finding, verify
 from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
@@ -44,7 +44,7 @@ _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may
 
 
 class ExperimentStore(
-    WritingMethods, ReadingMethods, NamingMethods, CheckpointMethods, SeedMethods
+    WritingMethods, ReadingMethods, NamingMethods, CheckpointMethods, CheckingMethods, SeedMethods
 ):
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.
@@ -239,13 +239,6 @@ class ExperimentStore(
     def open_artifact(self, address: str, key: str | None = None) -> BinaryIO:
         """A seekable, read-only file; every piece is verified before it is handed out."""
         return artifacts.open_file(self.repository, self._artifact(address, key).about)
-
-    def verify(
-        self, run_id: str | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> list[Finding]:
-        """Read every byte of a run, or of the whole store; returns what is damaged."""
-        name = find_run(self.repository, run_id) if run_id else None
-        return verify(self.repository, name, progress)
 
     # Housekeeping.
 

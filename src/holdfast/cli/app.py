@@ -34,6 +34,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "export": "Write the store in the seed schema's JSON lines.",
     "snapshot": "Print one digest of everything in the store, and keep it.",
     "proof": "Prove that a snapshot holds an artifact.",
+    "fsck": "Check the store: its names, its structure, or every byte.",
     "verify": "Read and check every byte.",
     "compact": "Put the small metric segments of runs together.",
     "pack": "Store artifacts as chunks shared with other versions.",

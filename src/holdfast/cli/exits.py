@@ -27,7 +27,8 @@ CONFLICT = 6
 INTERRUPTED = 130
 MEANINGS = {
     OK: "done",
-    FINDINGS: "done, and something was found: damage by `verify`, bad lines by `log`, a bad end by `watch`",
+    FINDINGS: "done, and something was found: damage (`fsck`, `verify`), bad lines (`log`), "
+    "a bad end (`watch`)",
     USAGE: "the command line, a value or a query has a mistake",
     NOT_FOUND: "a run, metric, artifact or file that was named is not there",
     DAMAGED: "stored bytes are damaged; the message names the file",

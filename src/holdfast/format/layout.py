@@ -23,6 +23,7 @@ ALIAS_HEADS = "heads/aliases/"
 BLOBS = "blobs/sha256/"
 PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
+BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
@@ -49,6 +50,11 @@ def recipes(digest: Digest) -> str:
 
 def recipe(digest: Digest, nonce: bytes) -> str:
     return recipes(digest) + nonce.hex()
+
+
+def bundle(tree: Digest, nonce: bytes) -> str:
+    """The recipe of the small files of a directory."""
+    return recipe(tree, nonce) + BUNDLE
 
 
 def experiment(experiment_id: str) -> str:
