@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.ops.aliases import Alias
+    from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.findings import Finding
     from holdfast.ops.fsck import Report
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from holdfast.storage import ExperimentStorage, StoreStorage
     from holdfast.store import ExperimentStore
     from holdfast.store import ExperimentStore as open  # noqa: N813
-    from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
+    from holdfast.summary import ArtifactInfo, InputInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
     from holdfast.together import Aligned, SeriesMap
 
@@ -52,6 +53,8 @@ _WHERE = {
     "ExperimentStore": "store",
     "Finding": "ops.findings",
     "HoldfastError": "errors",
+    "InputInfo": "summary",
+    "Lineage": "ops.ancestry",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
@@ -91,6 +94,8 @@ __all__ = [
     "ExperimentStore",
     "Finding",
     "HoldfastError",
+    "InputInfo",
+    "Lineage",
     "MetricRecord",
     "MetricStats",
     "Repacked",

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import InvalidValue
+from holdfast.errors import InvalidValue, Unavailable
 from holdfast.format.address import parse
+from holdfast.format.alias import Target
 from holdfast.ops import aliases, resolve, snapshots
 from holdfast.ops.aliases import ANYTHING, Alias
 from holdfast.ops.handle import StoredArtifact
@@ -17,7 +18,7 @@ from holdfast.ops.snapshots import Taken
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
-    from holdfast.format.alias import Target
+    from holdfast.ops.ancestry import Lineage
     from holdfast.ops.versions import Version
     from holdfast.repository import Repository
 
@@ -107,6 +108,31 @@ class NamingMethods:
         """A proof, as JSON text, that the snapshot which this store shows (`at=`) holds an artifact;
         `holdfast proof check` needs no store. Raises InvalidValue, ArtifactNotFound."""
         return snapshots.prove(self.repository, self._artifact(address, key))
+
+    def lineage(self, address: str, *, up: int | None = None, down: int | None = None) -> Lineage:
+        """What made an artifact or a run and what that had read, and what came of it: runs that read it,
+        and what those made. At most `up` and `down` runs away; `str()` is a tree of lines, `to_dot()`
+        for Graphviz, `to_dict()` for JSON. Raises what `artifact` raises."""
+        from holdfast.ops.ancestry import lineage
+
+        self._caught_up()
+        start = resolve.target(self.repository, self._ask, address)
+        return lineage(self._ask, start, up, down)
+
+    def _to_use(self, artifact: Any, key: str | None) -> tuple[StoredArtifact, str | None]:
+        """(the artifact, the address that was asked for). A digest need not be looked up while a remote
+        store does not answer."""
+        if known := getattr(artifact, "target", None):
+            return StoredArtifact.of(self.repository, known), None
+        asked, near = parse(artifact, key), self.repository.hasty()
+        self._caught_up()
+        try:
+            found = resolve.artifact(near, self._ask, str(asked))
+        except Unavailable:
+            if asked.digest is None:
+                raise
+            found = Target(digest=str(asked.digest), kind="bytes")
+        return StoredArtifact.of(self.repository, found), str(asked)
 
     def _artifact(self, address: str, key: str | None = None, at: At = None) -> Target:
         """What is known of the artifact at an address."""

@@ -149,3 +149,17 @@ def test_a_proof_is_made_and_checked(capsys: Out) -> None:
     assert code == 4 and "does not hold" in err
     assert call(capsys, "proof", "make", "one:model.pt")[0] == 2
     assert call(capsys, "proof", "check", "nothing.json")[0] == 3
+
+
+def test_lineage_as_lines_dot_and_json(capsys: Out) -> None:
+    with (
+        holdfast.open("holdfast") as store,
+        store.start_run("eval", run_id="three", capture=False) as run,
+    ):
+        run.use_artifact("one:model.pt")
+    assert "├ read by run three of eval, Success" in ok(capsys, "lineage", "one:model.pt")
+    assert "three" not in ok(capsys, "lineage", "one:model.pt", "--down", "0")
+    assert ok(capsys, "lineage", "three", "--dot").startswith("digraph lineage {")
+    assert [r["run_id"] for r in ok_json(capsys, "lineage", "three")["runs"]] == ["one", "three"]
+    assert "made by" in ok(capsys, "show", "three")
+    assert ok_json(capsys, "show", "three")["inputs"][0]["address"] == "one:model.pt"
