@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -50,6 +51,12 @@ class Task(greenlet.greenlet):
             pass
         except BaseException as error:  # noqa: BLE001 - the history reports it
             self.failure = error
+
+    def where(self) -> str:
+        """Its name, and what it is in the middle of."""
+        stack = traceback.extract_stack(self.gr_frame) if self.gr_frame else []
+        calls = [f"{step.name}:{step.lineno}" for step in stack if "/holdfast/" in step.filename]
+        return f"{self.process.pid}/{self.name} in {' > '.join(calls)}"
 
 
 class Kernel:
@@ -142,7 +149,7 @@ class Kernel:
         if not able:
             if not self.tasks:
                 return None
-            raise Stuck(f"deadlock: {[task.name for task in self.tasks]}")
+            raise Stuck(f"deadlock: {[task.where() for task in self.tasks]}")
         return self._choose(able, last)
 
     def _choose(self, able: list[Task], last: Task | None) -> Task:

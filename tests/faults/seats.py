@@ -36,22 +36,26 @@ class Seat:
         self.history, self.number, self.chance = history, number, chance
         self.ops_left = chance.randint(3, 14)
         self.process: Process | None = None
+        self._store: holdfast.ExperimentStore | None = None
         self.host = f"host{chance.randrange(2)}" if history.world.remote else "host0"
-
-    @property
-    def store(self) -> holdfast.ExperimentStore:
-        return self._store
 
     def sit_down(self) -> None:
         """A new process begins."""
         self.process = self.history.new_process(self.host)
         self.history.kernel.spawn(self.process, type(self).__name__.lower(), self._work)
 
-    def _work(self) -> None:
-        with self.tolerant():
+    @property
+    def store(self) -> holdfast.ExperimentStore:
+        """The store as this process has it open."""
+        if self._store is None:
             self._store = self.history.open()
+        return self._store
+
+    def _work(self) -> None:
+        self._store = None
+        with self.tolerant():
             self.begin()
-        while self.ops_left > 0 and hasattr(self, "_store"):
+        while self.ops_left > 0:
             self.ops_left -= 1
             with self.tolerant():
                 self.act()
@@ -68,7 +72,7 @@ class Seat:
 
     def end(self) -> None:
         """What a process does last."""
-        if hasattr(self, "_store"):
+        if self._store is not None:
             self._store.close()
 
     @contextmanager
