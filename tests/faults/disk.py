@@ -204,7 +204,7 @@ class Disk:
         self.files: dict[int, _File] = {}
         self.synced: dict[str, int | None] = {}  # names that are sure; None is a directory
         self.since: list[
-            tuple[str, list[tuple[str, int | None | str]]]
+            tuple[str, list[tuple[str, int | str | None]]]
         ] = []  # (directory, changes)
         self.made: set[str] = set()  # directories that were not there before
         self.said: list[Any] = []
@@ -234,7 +234,7 @@ class Disk:
             case "said":
                 self.said.append(op.about)
 
-    def _change(self, path: str, changes: list[tuple[str, int | None | str]]) -> None:
+    def _change(self, path: str, changes: list[tuple[str, int | str | None]]) -> None:
         self.since.append((os.path.dirname(path), changes))
 
     def _sync_directory(self, path: str) -> None:
