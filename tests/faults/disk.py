@@ -1,8 +1,8 @@
 """What a disk may hold after a power cut, by a recorded trace of what was asked of it.
 
-`Recorder` notes every call that changes the directory of a store. After any of them the power may go: then of a
-file's bytes those are there that were fsynced, and of every sector that was written since, any state it
-was in; of its length, anything from the fsynced one on. Of a directory's names those are there that its
+`Recorder` notes every call that changes the directory of a store. After any of them the power may go: then
+of a file's bytes those are there that were fsynced, and of every sector that was written since, any state
+it was in; of its length, anything from the fsynced one on. Of a directory's names those are there that its
 fsync came after, and of the changes since, any. `states` gives such disks, `mounted` makes one real.
 """
 
@@ -184,9 +184,8 @@ class _File:
         if how == "zeros":
             return self.synced[: self.size].ljust(self.size, b"\0")
         low, high = sorted((len(self.synced), self.size))
-        states = [self.synced]
-        for number in range(len(self.since)):
-            states.append(_File(self.synced, self.since[: number + 1], self.size).whole())
+        counts = range(len(self.since) + 1)
+        states = [_File(self.synced, self.since[:count], self.size).whole() for count in counts]
         sectors = range(0, max(self.size, len(self.synced)), SECTOR)
         kept = b"".join(
             chance.choice(states)[at : at + SECTOR].ljust(SECTOR, b"\0") for at in sectors

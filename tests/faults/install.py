@@ -9,6 +9,7 @@ import secrets
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -45,6 +46,7 @@ def install() -> Callable[[], None]:
     for place, value in SMALL.items():
         module_name, _, attribute = place.rpartition(".")
         put(sys.modules[module_name], attribute, value)
+    warnings.simplefilter("ignore")  # of damage, which we do as well
     logging.getLogger("holdfast").disabled = True  # the background says what we do to it
 
     def uninstall() -> None:

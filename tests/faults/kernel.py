@@ -6,7 +6,8 @@ import random
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, Self
+from concurrent.futures import Executor, Future
+from typing import Any
 
 import greenlet
 
@@ -338,57 +339,16 @@ class Secrets:
         return kernel().secret.choice(items)
 
 
-class Pool:
-    """In place of ThreadPoolExecutor: each job when it is handed in."""
+class Pool(Executor):
+    """In place of ThreadPoolExecutor: each job is done when it is handed in."""
 
-    def __init__(self, *about: object, **more: object) -> None:
-        return None
+    def __init__(self, workers: int | None = None, *about: object, **more: object) -> None:
+        self._max_workers = workers
 
-    def submit(self, work: Callable[..., Any], *args: Any, **named: Any) -> Done:
-        return Done(work, args, named)
-
-    def map(self, work: Callable[..., Any], *items: Any) -> Any:
-        return map(work, *items)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        return None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        return None
-
-
-class Done:
-    """A future that is there."""
-
-    def __init__(
-        self, work: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
-        self.error: Exception | None = None
-        self.value: Any = None
+    def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
         try:
-            self.value = work(*args, **named)
+            done.set_result(work(*args, **named))
         except Exception as error:  # noqa: BLE001 - who asks for the result gets it
-            self.error = error
-
-    def result(self, timeout: float | None = None) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def exception(self, timeout: float | None = None) -> Exception | None:
-        return self.error
-
-    def done(self) -> bool:
-        return True
-
-    def cancel(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def add_done_callback(self, call: Callable[[Any], None]) -> None:
-        call(self)
+            done.set_exception(error)
+        return done

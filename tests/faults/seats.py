@@ -185,7 +185,7 @@ class Trainer(Seat):
         for key in self.chance.sample(KEYS, self.chance.randint(1, 2)):
             value = self.history.serial()
             record[key] = value
-            points.append(Point(key, step, value, self.attempt, id(self.run)))
+            points.append(Point(key, step, value, self.attempt, self.run._writer.writer_id))
         self.model.points.update((point.value, point) for point in points)
         self.run.log(record, step)
         for point in points:
