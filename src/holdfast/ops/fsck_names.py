@@ -147,7 +147,7 @@ def _gaps(chain: str, numbers: list[int]) -> Iterator[Found]:
 
 def _head(listing: Listing, chain: str, newest: int) -> Iterator[Found]:
     """A head may run ahead of its chain, and never falls behind."""
-    if not chain.startswith((layout.RUNS, layout.EXPERIMENTS)):
+    if not chain.startswith((layout.RUNS, layout.EXPERIMENTS, layout.ALIASES)):
         return  # of the others nobody keeps a cache
     prefix = layout.head(chain, newest).rpartition("@")[0]
     shown = listing.heads.get(prefix, [])
