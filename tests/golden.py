@@ -24,6 +24,7 @@ from holdfast.digest import Digest
 from holdfast.format import (
     entry,
     frame,
+    gc,
     marks,
     outbox,
     pack,
@@ -83,6 +84,25 @@ ENTRY_2 = Entry(  # full where it need not be: version 2
     full=True,
     body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
 )
+FENCE = Entry(  # of the collection that entry 4 of the log began, in a run that goes on
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(48, 64)),
+    at=NOON + 3_000_000_000,
+    full=False,
+    body=gc.fence({"open": {"00112233aabbccdd": {}}}, 4),
+)
+COLLECTED = Entry(
+    number=3,
+    prev=Digest.of(entry.encode(ENTRY_2)).raw,
+    nonce=bytes(range(64, 80)),
+    at=NOON + 4_000_000_000,
+    full=True,
+    body=gc.collected(
+        {**ENTRY_2.body, "run": {**ENTRY_2.body["run"], "deleted_at": NOON + 3_500_000_000}},
+        NOON + 4_000_000_000,
+    ),
+)
 _IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
 OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
 PENDING = outbox.Pending(
@@ -122,6 +142,13 @@ PACKED: list[tuple[bytes, int, int, list[bytes], bytes]] = [
     (_CHUNKS[0], 6, 0, [], b"a blob"),
     (_CHUNKS[1], 4096, 3, [_CHUNKS[0], _CHUNKS[2]], bytes(range(20))),
     (_CHUNKS[2], 16 << 20, 1, [], b"not really zstd"),
+]
+NAMES = [
+    f"blobs/sha256/{_BLOB.hex[:2]}/{_BLOB.hex}",
+    f"packs/sha256/{_PACK.hex[:2]}/{_PACK.hex}",
+    f"recipes/sha256/{_BLOB.hex[:2]}/{_BLOB.hex}.{bytes(range(16)).hex()}",
+    f"runs/{RUN}/segments/{_BLOB.hex}.seg",
+    f"runs/{RUN}/manifest/00000000",
 ]
 TREE = [
     TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
@@ -295,6 +322,9 @@ def exact() -> dict[str, bytes]:
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
         "entry-00000002": entry.encode(ENTRY_2),
+        "fence": entry.encode(FENCE),
+        "collected": entry.encode(COLLECTED),
+        "names": gc.encode_names(gc.Names.of(NAMES)),
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
         "recipe": recipe.encode(RECIPE),

@@ -17,7 +17,7 @@ FLOORS: list[tuple[str, int]] = [
     ("format", 1), ("chunking", 1), ("codecs", 1), ("query", 1), ("summary", 1), ("sql", 1),
     ("backend", 2),
     ("blobs", 3), ("verified", 3), ("chain", 3), ("series", 3), ("catalog", 3), ("process", 3),
-    ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
+    ("condemned", 3), ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
     ("arrays", 3), ("ahead", 3), ("packs", 3),
     ("columnar", 3), ("arrow", 3), ("downsample", 3), ("selection", 3), ("together", 3),
     ("repository", 4), ("outbox", 4), ("backlog", 5),

@@ -115,6 +115,11 @@ def entry_number(name: str) -> int | None:
     return int(last) if _NUMBER.match(last) else None
 
 
+def has_head(chain: str) -> bool:
+    """Is the newest generation of this chain hinted at under heads/?"""
+    return chain.startswith((RUNS, EXPERIMENTS))
+
+
 def head(chain: str, number: int) -> str:
     """The hint that `chain` has, or is about to have, an entry `number`."""
     kind, owner, *rest = chain.split("/")
