@@ -146,7 +146,9 @@ def test_a_collected_run_is_read_and_nothing_is_added() -> None:
     assert found.state == {"run": {"run_id": "run", "deleted_at": 4, "collected_at": 5}}
     assert chain.load_hinted(2) == found
     chain.check()
-    for known in (late, base, found):
+    chain.commit(late, lambda state: {"tags": {"late": True}})  # as if it had come before
+    assert chain.load() == found
+    for known in (base, found):
         with pytest.raises(InvalidState, match="removed and collected"):
             chain.commit(known, lambda state: {"tags": {"b": 2}})
 
