@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from holdfast.errors import InvalidValue
 from holdfast.names import check_key
 from holdfast.ops import artifacts, checkpoints
+from holdfast.ops.adding import storing
 from holdfast.ops.tags import checked_tags
 from holdfast.records import RunStatus
 from holdfast.summary import ArtifactInfo
@@ -72,9 +73,13 @@ class Run:
         """
         self._refuse_finished()
         check_key("artifact", key)
-        about = self._stored(source, key, layout, base, compact)
-        self._writer.commit({"artifacts": {key: about}})
-        return ArtifactInfo.from_state(key, about)
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            about = self._stored(held[key], key, layout, base, compact)
+            self._writer.commit({"artifacts": {key: about}})
+            return about
+
+        return ArtifactInfo.from_state(key, storing({key: source}, store))
 
     def _stored(
         self,
@@ -119,12 +124,16 @@ class Run:
             values = self.store.metrics(self.id, best.metric, last=1).values
             about["metrics"] = {best.metric: float(values[-1])}
             about["best"] = {"metric": best.metric, "mode": best.mode}
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            artifact = self._stored(held[key], key, **how)
+            self._writer.commit(
+                lambda state: checkpoints.change(state, key, artifact, about, last, best)
+            )
+            return artifact
+
         with checkpoints.as_file(state, format) as path:
-            artifact = self._stored(path, key, **how)
-        self._writer.commit(
-            lambda state: checkpoints.change(state, key, artifact, about, last, best)
-        )
-        return ArtifactInfo.from_state(key, artifact)
+            return ArtifactInfo.from_state(key, storing({key: path}, store))
 
     def log_artifacts(self, sources: Mapping[str, artifacts.Source]) -> dict[str, ArtifactInfo]:
         """Store many sources by their keys, several at once; all of them become part of the run in one
@@ -133,8 +142,13 @@ class Run:
         for key in sources:
             check_key("artifact", key)
         hows = {key: self._writer.how(key, None, self.store.layout) for key in sources}
-        abouts = artifacts.store_many(self._writer.target(), sources, hows.__getitem__)
-        self._writer.commit({"artifacts": abouts} if abouts else {})
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            abouts = artifacts.store_many(self._writer.target(), held, hows.__getitem__)
+            self._writer.commit({"artifacts": abouts} if abouts else {})
+            return abouts
+
+        abouts = storing(sources, store)
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:

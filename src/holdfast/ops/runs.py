@@ -104,7 +104,7 @@ def run_of(state: State) -> RunRecord | None:
 
 def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
     """Create the run. Raises InvalidState when the id is taken."""
-    first = first_state(run_id, sections)
+    first = first_state(run_id, sections, repository.store_id)
 
     def decide(state: State) -> State:
         if state:
@@ -115,8 +115,8 @@ def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
     return chain.commit(chain.load(), decide)
 
 
-def first_state(run_id: str, sections: State) -> State:
-    """The state of a run that begins now in this process."""
+def first_state(run_id: str, sections: State, store_id: str) -> State:
+    """The state of a run that begins now in this process, in that store."""
     now = time.time_ns()
     run = {
         "run_id": run_id,
@@ -127,7 +127,7 @@ def first_state(run_id: str, sections: State) -> State:
     return {
         **sections,
         "run": {**run, **sections.get("run", {})},
-        "writer": process.identity(),
+        "writer": {**process.identity(), "store": store_id},
         "attempts": {"1": {"started_at": now}},
     }
 
@@ -160,7 +160,7 @@ def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[S
                 "error": None,
                 "started_at": state["run"].get("started_at", now),
             },
-            "writer": {**process.identity(), "closed": None},
+            "writer": {**process.identity(), "store": repository.store_id, "closed": None},
             "attempts": {str(attempt(state) + 1): begun},
         }
         if step is not None:
