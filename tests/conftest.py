@@ -10,7 +10,7 @@ from hypothesis import settings
 
 import holdfast
 from servers.base import Server
-from servers.ceph import Ceph
+from servers.ceph import Ceph, CephOnDisk
 from servers.others import Azurite, GoogleEmulator, Moto, Rclone
 from servers.swift import Swift
 
@@ -27,6 +27,21 @@ def _private_cache(
     monkeypatch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("HOLDFAST_SYSTEM", "off")
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True)
+def _no_clock_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What background threads do because time has passed, a test does by hand: how long it takes says
+    how busy the machine is. What they are called for, they do."""
+    for module, names in _BY_TIME.items():
+        for name in names:
+            monkeypatch.setattr(f"holdfast.{module}.{name}", 86_400.0)
+
+
+_BY_TIME = {
+    "keeper": ("SYNC_SECONDS", "BEAT_SECONDS"),
+    "publisher": ("BEAT_SECONDS", "LEFT_SECONDS"),
+}
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -51,6 +66,11 @@ def _server(kind: type[Server], place: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _server(Ceph, tmp_path_factory.mktemp("servers") / "ceph")
+
+
+@pytest.fixture(scope="session")
+def ceph_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _server(CephOnDisk, tmp_path_factory.mktemp("servers") / "disk")
 
 
 @pytest.fixture(scope="session")

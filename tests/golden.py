@@ -22,6 +22,7 @@ from holdfast.codecs import chunk, predict
 from holdfast.codecs.trial import Choice
 from holdfast.digest import Digest
 from holdfast.format import (
+    alias,
     entry,
     frame,
     gc,
@@ -31,12 +32,15 @@ from holdfast.format import (
     packing,
     recipe,
     segment,
+    snapshot,
     spool,
     storefile,
     tree,
 )
+from holdfast.format.alias import Target
 from holdfast.format.entry import Entry
 from holdfast.format.recipe import Chunk, Recipe
+from holdfast.format.recipe_files import bundled
 from holdfast.format.segment import Axis
 from holdfast.format.tensors import Tensor
 from holdfast.format.tree import TreeEntry
@@ -103,6 +107,16 @@ COLLECTED = Entry(
         NOON + 4_000_000_000,
     ),
 )
+ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet"))
+ALIAS_TARGET = Target(RUN, "model.pt", str(Digest.of(b"a blob")), 6, "bytes")
+ALIAS_1 = Entry(
+    number=1,
+    prev=Digest.of(entry.encode(ALIAS_0)).raw,
+    nonce=bytes(range(64, 80)),
+    at=NOON + 1_000_000_000,
+    full=True,
+    body={**ALIAS_0.body, **alias.moved(ALIAS_0.body, ALIAS_TARGET)},
+)
 _IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
 OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
 PENDING = outbox.Pending(
@@ -111,6 +125,15 @@ PENDING = outbox.Pending(
     only={"writer": _IDENTITY},
 )
 _BLOB = Digest.of(b"a blob")
+WISHING = outbox.Pending(  # version 2
+    chain=f"runs/{RUN}/manifest/",
+    change={
+        "artifacts": {
+            "model": {"digest": str(_BLOB), "size_bytes": 6, "kind": "file", "created_at": NOON}
+        }
+    },
+    wishes={"model": outbox.Wish("packed", "checkpoints/1", True)},
+)
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
 _PACK = Digest.of(b"a pack")
@@ -127,6 +150,16 @@ def recipe_2() -> Recipe:
     weights = Tensor("layer.weight", "F32", (32, 32), 100, 4196)
     turned = Tensor("turned", "F32", (16, 32), 100, 4196 - 64, (1, 32))
     return builder.build(_BLOB, [weights, turned])
+
+
+def recipe_3() -> Recipe:
+    """A bundle: three files in two chunks, with bytes between them that are no file's."""
+    builder = recipe.Builder()
+    builder.append(builder.add(Chunk(_CHUNKS[0], 300, _PACK, True, 98, 100, 1)))
+    builder.append(builder.add(Chunk(_CHUNKS[2], 6, _PACK, True, 265, 6)))
+    two, three = Digest.of(b"two"), Digest.of(b"three")
+    files = bundled([(two, 0, 50), (three, 200, 100), (_BLOB, 300, 6)])
+    return builder.build(Digest.of(read("tree")), files=files)
 
 
 def pack_file() -> bytes:
@@ -154,6 +187,15 @@ TREE = [
     TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
     TreeEntry("weights", "directory", 0o755),
     TreeEntry("weights/1.bin", "file", 0o644, _BLOB.raw, 6),
+]
+HELD = {  # what a run held: the items of its row in a snapshot
+    "artifacts": {"model.pt": {"digest": str(_BLOB), "size_bytes": 6, "kind": "bytes"}},
+    "segments": {"5" * 64: {"size_bytes": 700}},
+}
+ROWS = [
+    snapshot.row("aliases/prod/resnet/", 1, Digest.of(entry.encode(ALIAS_1)).raw, ALIAS_1.body),
+    snapshot.row(f"runs/{RUN}/manifest/", 1, Digest.of(entry.encode(ENTRY_1)).raw, HELD),
+    snapshot.row("experiments/resnet/", 0, bytes(range(32)), {"experiment": {}}),
 ]
 STORE = {
     "format": 1,
@@ -325,10 +367,16 @@ def exact() -> dict[str, bytes]:
         "fence": entry.encode(FENCE),
         "collected": entry.encode(COLLECTED),
         "names": gc.encode_names(gc.Names.of(NAMES)),
+        "alias-00000000": entry.encode(ALIAS_0),
+        "alias-00000001": entry.encode(ALIAS_1),
+        "snapshot": snapshot.encode(ROWS)[0],
+        "snapshot-list": snapshot.encode(ROWS)[1],
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
+        "outbox-wishing": outbox.encode_pending(WISHING),
         "recipe": recipe.encode(RECIPE),
         "recipe-2": recipe.encode(recipe_2()),
+        "recipe-3": recipe.encode(recipe_3()),
         "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),

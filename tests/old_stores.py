@@ -25,7 +25,7 @@ from holdfast import MetricRecord, RunStatus, Timestamp
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
 PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
-COMPACTED, RANKS, PACKED = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9, 7))
+COMPACTED, RANKS, PACKED, BUNDLED = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9, 7, 6))
 
 
 def bits(value: float) -> str:
@@ -274,6 +274,25 @@ def fill_packed(store: Any, folder: Path) -> None:
     run.finish()
 
 
+def fill_bundled(store: Any, folder: Path) -> None:
+    """As `fill_packed`, and two versions of a directory whose small files are bundled: some new, one changed,
+    one empty, and one that is there twice."""
+    fill_packed(store, folder)
+    run = store.start_run("resnet", run_id=BUNDLED, capture=False)
+    code = folder / "code"
+    (code / "deep").mkdir(parents=True)
+    for number in range(20):
+        (code / "deep" / f"{number:02d}.py").write_text(f"number = {number}\n" * (30 + number))
+    (code / "empty").touch()
+    (code / "again.py").write_text("number = 7\n" * 37)
+    (code / "latest").symlink_to("deep/19.py")
+    run.log_artifact(code, key="code/1")
+    (code / "deep" / "03.py").write_text("changed = True\n" * 20)
+    (code / "deep" / "20.py").write_text("new = True\n")
+    run.log_artifact(code, key="code/2")
+    run.finish()
+
+
 def _checkpoint(weights: Any, average: Any) -> bytes:
     """A safetensors file."""
     rounded = (weights.view("<u4") >> 16).astype("<u2")
@@ -293,6 +312,7 @@ FILLS = {
     "format-1-ranks": fill_ranks,
     "format-1-spool-2": fill_spool_2,
     "format-1-packed": fill_packed,
+    "format-1-bundled": fill_bundled,
 }
 
 if __name__ == "__main__":

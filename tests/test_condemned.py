@@ -48,7 +48,7 @@ def test_a_damaged_document_is_refused(at: int) -> None:
 
 def condemn(backend: Backend, names: Iterable[str]) -> int:
     """What a collector does first."""
-    chain = Chain(backend, gc.LOG)
+    chain = Chain(backend, layout.LOG)
     base = chain.load()
     data = gc.encode_names(Names.of(names))
     number, digest = base.number + 1, Digest.of(data)
@@ -59,7 +59,7 @@ def condemn(backend: Backend, names: Iterable[str]) -> int:
 
 
 def decide(backend: Backend, collection: int, spared: Iterable[str] = ()) -> None:
-    chain = Chain(backend, gc.LOG)
+    chain = Chain(backend, layout.LOG)
     base, digits = chain.load(), ""
     row = base.state[gc.COLLECTIONS][str(collection)]
     if kept := list(spared):

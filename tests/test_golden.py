@@ -79,6 +79,7 @@ def test_the_state_is_the_one_on_the_page() -> None:
 def test_recipe_tree_and_store_json_are_read() -> None:
     assert recipe.decode(golden.read("recipe"), place="r") == golden.RECIPE
     assert recipe.decode(golden.read("recipe-2"), place="r") == golden.recipe_2()
+    assert recipe.decode(golden.read("recipe-3"), place="r") == golden.recipe_3()
     assert list(tree.decode_tree(golden.read("tree"), place="t")) == golden.TREE
     assert storefile.decode(golden.read("store.json"), place="s") == golden.STORE
 
@@ -94,6 +95,7 @@ def test_what_collectors_write_is_read() -> None:
 def test_the_outbox_is_read() -> None:
     assert outbox.decode_owner(golden.read("outbox-owner"), place="o") == golden.OWNER
     assert outbox.decode_pending(golden.read("outbox-pending"), place="p") == golden.PENDING
+    assert outbox.decode_pending(golden.read("outbox-wishing"), place="p") == golden.WISHING
 
 
 def packed(data: bytes) -> pack.Index:

@@ -57,11 +57,12 @@ DECODERS: dict[str, Decode] = {
     "entry-00000001": lambda data: entry.decode(data, place="the file"),
     "entry-00000002": lambda data: entry.decode(data, place="the file"),
     "recipe": lambda data: recipe.decode(data, place="the file"),
+    "recipe-3": lambda data: recipe.decode(data, place="the file"),
     "tree": lambda data: tree.decode_tree(data, place="the file"),
     "store.json": lambda data: storefile.decode(data, place="the file"),
     **dict.fromkeys(SEGMENTS, _segment),
 }
-SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "tree"]
+SEALED = ["entry-00000000", "entry-00000001", "entry-00000002", "recipe", "recipe-3", "tree"]
 
 
 def flips(data: bytes) -> Iterator[bytes]:
@@ -247,6 +248,8 @@ def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None
             decode(frame.wrap(kind, 1, body), place="f")
     with suppress(Corrupt):
         entry.decode(frame.wrap(b"C", entry.VERSION, body), place="f")
+    with suppress(Corrupt):
+        outbox.decode_pending(frame.wrap(b"Q", 2, body), place="f")
 
 
 @pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 32])

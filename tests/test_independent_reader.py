@@ -108,6 +108,15 @@ def test_the_recipe_of_version_2() -> None:
     assert [row[0] for row in theirs["tensors"]] == [tensor.name for tensor in ours.tensors]
 
 
+def test_the_recipe_of_version_3() -> None:
+    theirs, ours = reader.recipe_2(golden.read("recipe-3")), golden.recipe_3().files
+    assert ours is not None
+    assert list(theirs["files"]) == [digest.hex for digest in ours.digests()]
+    for digest in ours.digests():
+        start, size = theirs["files"][digest.hex]
+        assert ours.find(digest) == (start, start + size)
+
+
 @pytest.mark.parametrize("name", ["pack", golden.PACK_CODECS])
 def test_packs(name: str) -> None:
     data = golden.read(name)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 
 import holdfast
+from far import by_hand
 from holdfast.backend.remote import Patience
 from holdfast.backend.remote_connect import connect_remote
 from holdfast.errors import AccessDenied, BackendError, HoldfastError, InvalidValue, NotAStore
@@ -177,7 +178,7 @@ def _client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_operations_cost(proxied: tuple[FaultProxy, str, dict[str, Any]]) -> None:
     """docs/reference/cost.md holds these numbers."""
     proxy, url, options = proxied
-    with holdfast.open(url, storage_options=options, publish_seconds=3600) as store:
+    with by_hand(holdfast.open(url, storage_options=options)) as store:
         with store.start_run("cost", run_id="cost", capture=False) as run:
             with _counted(proxy) as count:
                 for step in range(1000):
@@ -327,7 +328,7 @@ def test_many_artifacts_are_one_step_of_the_chain(
 ) -> None:
     proxy, url, options = proxied
     data = {f"layers/{number}.bin": os.urandom(100) for number in range(200)}
-    with holdfast.open(url, storage_options=options, publish_seconds=3600) as store:
+    with by_hand(holdfast.open(url, storage_options=options)) as store:
         with store.start_run("many", run_id="many", capture=False) as run:
             proxy.clear()
             run.log_artifacts(data)

@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from holdfast.checking import fsck
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.aliases import Alias
     from holdfast.ops.diff import TensorChange
+    from holdfast.ops.findings import Finding
+    from holdfast.ops.fsck import Report
+    from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
-    from holdfast.ops.verify import Finding
+    from holdfast.ops.versions import Version
     from holdfast.records import (
         ArtifactRecord,
         ExperimentRecord,
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 # Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
 _WHERE = {
+    "Alias": "ops.aliases",
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
@@ -43,11 +49,12 @@ _WHERE = {
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
-    "Finding": "ops.verify",
+    "Finding": "ops.findings",
     "HoldfastError": "errors",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
     "RunStatus": "records",
@@ -56,6 +63,7 @@ _WHERE = {
     "SeriesMap": "together",
     "SqlRows": "sql",
     "StoreStorage": "storage",
+    "StoredArtifact": "ops.handle",
     "Tail": "ops.tail",
     "TailRecord": "ops.look",
     "TensorChange": "ops.diff",
@@ -66,9 +74,12 @@ _WHERE = {
     "Usage": "ops.usage",
     "UsageRow": "ops.usage",
     "Unsent": "ops.publish",
+    "Version": "ops.versions",
+    "fsck": "checking",
 }
 
 __all__ = [
+    "Alias",
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
@@ -81,6 +92,7 @@ __all__ = [
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Report",
     "Run",
     "RunRecord",
     "RunStatus",
@@ -89,6 +101,7 @@ __all__ = [
     "SeriesMap",
     "SqlRows",
     "StoreStorage",
+    "StoredArtifact",
     "Tail",
     "TailRecord",
     "TensorChange",
@@ -99,6 +112,8 @@ __all__ = [
     "Unsent",
     "Usage",
     "UsageRow",
+    "Version",
+    "fsck",
     "open",
 ]
 

@@ -15,12 +15,18 @@ WORKERS = max(2, min(8, os.cpu_count() or 2))
 _END = object()
 
 
-def in_order(work: Callable[[T], U], items: Iterable[T], *, workers: int = WORKERS) -> Iterator[U]:
+def in_order(
+    work: Callable[[T], U],
+    items: Iterable[T],
+    *,
+    workers: int = WORKERS,
+    ahead: int | None = None,
+) -> Iterator[U]:
     """`work(item)` of each item, in the order of the items, on so many threads.
 
-    At most three items for each thread are taken before their results are asked for. The first
+    At most `ahead` items, three for each thread, are taken before their results are asked for. The first
     error comes out where its result would; what has begun then is waited for."""
-    most = 3 * workers
+    most = ahead or 3 * workers
     pool = ThreadPoolExecutor(workers, thread_name_prefix="holdfast")
     waiting: deque[Future[U]] = deque()
     try:

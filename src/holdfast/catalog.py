@@ -182,6 +182,23 @@ class Catalog:
         with self._reading() as db:
             return views.ask(db, query, params, limits)
 
+    def having(self, experiment_id: str, name: str) -> list[Selected]:
+        """The runs of an experiment, deleted ones too, that have a field such as `artifacts.model.pt`.
+        Raises CatalogReset."""
+        query = (
+            "SELECT r.id FROM path p JOIN field v ON v.path = p.id JOIN run r ON r.id = v.run"
+            " WHERE p.name = ? AND r.experiment_id = ?"
+        )
+        with self._reading() as db:
+            found = db.execute(query, (name, experiment_id)).fetchall()
+            return [stored(db, run) for (run,) in found]
+
+    def experiments_called(self, text: str) -> list[str]:
+        """The ids of the experiments whose id or name it is. Raises CatalogReset."""
+        query = "SELECT experiment_id FROM experiment WHERE experiment_id = ?1 OR name = ?1"
+        with self._reading() as db:
+            return [found for (found,) in db.execute(query, (text,))]
+
     def open_runs(self) -> list[Selected]:
         """The runs whose status is Running, crashed or not. Raises CatalogReset."""
         query = "SELECT id FROM run WHERE status = 'Running' ORDER BY run_id"

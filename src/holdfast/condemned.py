@@ -56,11 +56,11 @@ class Condemned:
 
     def refresh(self, backend: Backend) -> None:
         """Read what is new in the log. Raises Corrupt, BackendError; then what was known stays."""
-        found = (layout.entry_number(name) for name in backend.names(gc.LOG))
+        found = (layout.entry_number(name) for name in backend.names(layout.LOG))
         numbers = [number for number in found if number is not None]
         if max(numbers, default=-1) == self.snapshot.number:
             return
-        snapshot = Chain(backend, gc.LOG).load(numbers)
+        snapshot = Chain(backend, layout.LOG).load(numbers)
         rows = snapshot.state.get(gc.COLLECTIONS, {})
         self.collections = tuple(self._collection(backend, int(n), rows[n]) for n in rows)
         self.snapshot = snapshot
@@ -68,6 +68,9 @@ class Condemned:
     def has(self, name: str) -> bool:
         """Is the name condemned or retired?"""
         return any(one.has(name) for one in self.collections)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.has(name)
 
     def is_retired(self, name: str) -> bool:
         """Is it decided that the name goes?"""

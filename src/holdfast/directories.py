@@ -9,13 +9,18 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from holdfast.ahead import in_order
 from holdfast.errors import Exists, InvalidValue
 from holdfast.format.tree import TreeEntry, stays_inside
-from holdfast.verified import again
 
-OpenBlob = Callable[[bytes, int], Iterator[bytes]]
+_WRITERS = 8  # files written at once: each waits for the disk, and the disk serves them together
+
+Take = Callable[[Iterator[Any]], None]
+Receive = Callable[[bytes, int, Take], None]  # hands the bytes of a digest to a Take, perhaps again
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def _link(place: str, path: str) -> TreeEntry:
 
 
 def extract_tree(
-    entries: Iterable[TreeEntry], target: Path, open_blob: OpenBlob, overwrite: bool
+    entries: Iterable[TreeEntry], target: Path, receive: Receive, overwrite: bool
 ) -> Path:
     """Write a tree under `target`; returns `target`.
 
@@ -83,9 +88,9 @@ def extract_tree(
     for entry in todo:
         if entry.kind == "directory":
             _make_directory(target, entry.path)
-    for entry in todo:
-        if entry.kind == "file":
-            _write_file(target, entry, open_blob)
+    files = [entry for entry in todo if entry.kind == "file"]
+    for _ in in_order(lambda entry: _write_file(target, entry, receive), files, workers=_WRITERS):
+        pass
     for entry in todo:  # links last: nothing is ever written through one
         if entry.kind == "link":
             _make_link(target, entry)
@@ -144,13 +149,13 @@ def _make_directory(target: Path, path: str) -> None:
     (target / path).mkdir(parents=True, exist_ok=True)
 
 
-def _write_file(target: Path, entry: TreeEntry, open_blob: OpenBlob) -> None:
+def _write_file(target: Path, entry: TreeEntry, receive: Receive) -> None:
     path = target / entry.path
     _check_way(target, entry.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{secrets.token_hex(8)}.part"
     try:
-        again(lambda: _copy(temporary, entry, open_blob))
+        receive(entry.digest or b"", entry.size_bytes or 0, partial(_copy, temporary))
         os.chmod(temporary, entry.mode)
         os.replace(temporary, path)
     finally:
@@ -158,9 +163,9 @@ def _write_file(target: Path, entry: TreeEntry, open_blob: OpenBlob) -> None:
             temporary.unlink()
 
 
-def _copy(path: Path, entry: TreeEntry, open_blob: OpenBlob) -> None:
+def _copy(path: Path, pieces: Iterator[Any]) -> None:
     with open(path, "wb") as file:
-        for piece in open_blob(entry.digest or b"", entry.size_bytes or 0):
+        for piece in pieces:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())

@@ -24,12 +24,18 @@ STAGED = ("blobs/", "recipes/")
 
 
 class Outbox:
-    """Changes in order, and the blobs and recipes that they need. Thread-safe."""
+    """Changes in order, and the artifacts that they need. Thread-safe.
+
+    In `place` are blobs and recipes that are sent as they are; `originals` are sent as what is made of
+    them, which is in `ready` (ops/forward.py).
+    """
 
     def __init__(self, state: LocalBackend, owner: Owner) -> None:
         self.owner = owner
         self.name = f"{FOLDER}{owner.run_id}@{owner.writer}/"
         self.place = LocalBackend(os.path.join(state.root, *self.name.rstrip("/").split("/")))
+        self.originals = LocalBackend(os.path.join(self.place.root, "originals"))
+        self.ready = LocalBackend(os.path.join(self.place.root, "ready"))
         self._lock = threading.Lock()
         self._next: int | None = None
 
@@ -67,20 +73,28 @@ class Outbox:
     def has_changes(self) -> bool:
         return bool(self._numbers())
 
-    def forget(self, numbers: Iterable[int], names: Iterable[str]) -> None:
-        """Remove what is in the store: changes first, since they need the files."""
+    def forget(
+        self, numbers: Iterable[int], names: Iterable[str], originals: Iterable[str] = ()
+    ) -> None:
+        """Remove what is in the store: changes first, since they need the files. What is ready was all of
+        `originals`."""
         for number in sorted(numbers):
             self.place.delete(_change(number))
         for name in names:
             self.place.delete(name)
+        for name in originals:
+            self.originals.delete(name)
+        for stat in list(self.ready.walk("")):
+            self.ready.delete(stat.name)
 
     def staged(self) -> list[str]:
         """The names of the files that wait, blobs first."""
         return [stat.name for folder in STAGED for stat in self.place.walk(folder)]
 
     def size_bytes(self) -> int:
-        """What the files that wait take."""
-        return sum(stat.size_bytes for folder in STAGED for stat in self.place.walk(folder))
+        """What the files that wait take, as they were given."""
+        waits = sum(stat.size_bytes for folder in STAGED for stat in self.place.walk(folder))
+        return waits + sum(stat.size_bytes for stat in self.originals.walk("blobs/"))
 
     def is_orphan(self) -> bool:
         """True if the process that owns it is gone, as this machine's process table says."""

@@ -90,7 +90,7 @@ class Run:
         compact: bool = False,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        how = self._writer.how(key, layout, self.store.layout, base, compact)
+        how = self._writer.how(key, source, layout, self.store.layout, base, compact)
         return artifacts.store(self._writer.target(), source, None, how)
 
     def log_checkpoint(
@@ -141,7 +141,10 @@ class Run:
         self._refuse_finished()
         for key in sources:
             check_key("artifact", key)
-        hows = {key: self._writer.how(key, None, self.store.layout) for key in sources}
+        hows = {
+            key: self._writer.how(key, source, None, self.store.layout)
+            for key, source in sources.items()
+        }
 
         def store(held: Mapping[str, Any]) -> dict[str, Any]:
             abouts = artifacts.store_many(self._writer.target(), held, hows.__getitem__)

@@ -27,7 +27,9 @@ def again(read: Callable[[], T]) -> T:
     """`read()`, once more if the first answer was damaged."""
     try:
         return read()
-    except Corrupt:
+    except Corrupt as error:
+        if isinstance(error.__cause__, NameNotFound):
+            raise  # what is not there is not there the second time
         with afresh():  # the fault may lie in what is kept on this machine
             return read()
 

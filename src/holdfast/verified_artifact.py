@@ -1,21 +1,25 @@
-"""An artifact by its digest, wherever its bytes lie: in its own blob, or in packs as a recipe says.
+"""An artifact by its digest, wherever its bytes lie: in its own blob, in packs as a recipe says, or in the
+bundle of a directory.
 
     size_of   how long it is                      find      its recipe, by choice the shortest
-    stream    all bytes, piece by piece, checked   read      all bytes, checked
+    receive   all bytes, piece by piece, checked   read      all bytes, checked
     open_file a seekable file, ranges checked      check     read everything, hold the recipes against it
 
-The blob comes first. Nothing leaves here that was not held against the sha256 or the id of a chunk.
+The blob comes first, and where one form is damaged another serves. Nothing leaves here that was not held
+against the sha256 or the id of a chunk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from blake3 import blake3
 
+from holdfast import absent, bundles
 from holdfast.ahead import read_ahead
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
@@ -24,6 +28,9 @@ from holdfast.format import layout, recipe
 from holdfast.format.recipe import CHUNK_BYTES, Recipe
 from holdfast.verified import VerifiedFile, again, read_blob, stream_blob
 from holdfast.verified_chunks import Chunks
+from holdfast.verified_ranges import Ranges
+
+T = TypeVar("T")
 
 _LONG = 4 << 20  # bytes from which another thread reads ahead
 
@@ -32,7 +39,8 @@ def recipes(backend: Backend, digest: Digest) -> tuple[list[Recipe], HoldfastErr
     """(the recipes of an artifact that can be read, what is wrong with the first that cannot)."""
     found, problem = [], None
     for stat in backend.walk(layout.recipes(digest).rpartition("/")[0] + "/"):
-        if stat.name.startswith(layout.recipes(digest)):
+        bundle = stat.name.endswith(layout.BUNDLE)
+        if stat.name.startswith(layout.recipes(digest)) and not bundle:
             try:
                 found.append(again(lambda name=stat.name: _load(backend, name, digest)))  # type: ignore[misc]
             except HoldfastError as error:
@@ -53,7 +61,12 @@ def find(backend: Backend, digest: Digest) -> Recipe | None:
     found, problem = recipes(backend, digest)
     if not found and problem:
         raise problem
-    return min(found, key=lambda made_of: (stored_bytes(made_of), is_own(made_of)), default=None)
+    return best(found) if found else None
+
+
+def best(found: Sequence[Recipe]) -> Recipe:
+    """That one which stores the artifact in the fewest bytes."""
+    return min(found, key=lambda made_of: (stored_bytes(made_of), is_own(made_of)))
 
 
 def is_own(made_of: Recipe) -> bool:
@@ -68,13 +81,13 @@ def layouts(backend: Backend, digest: Digest, size_bytes: int | None = None) -> 
     own = any(is_own(made_of) for made_of in found)
     plain = size is not None and size_bytes in (None, size)
     packed = any(
-        made_of.homes != ((digest, False),) and _whole(backend, made_of) for made_of in found
+        made_of.homes != ((digest, False),) and whole(backend, made_of) for made_of in found
     )
-    whole = plain and (own or (size or 0) <= CHUNK_BYTES)
-    return ({"plain"} if whole else set()) | ({"packed"} if packed else set())
+    intact = plain and (own or (size or 0) <= CHUNK_BYTES)
+    return ({"plain"} if intact else set()) | ({"packed"} if packed else set())
 
 
-def _whole(backend: Backend, made_of: Recipe) -> bool:
+def whole(backend: Backend, made_of: Recipe) -> bool:
     """Whether every file that the recipe names is in the store."""
     try:
         for home, packed in made_of.homes:
@@ -103,33 +116,81 @@ def size_of(backend: Backend, digest: Digest) -> int | None:
     if size is None:
         made_of = find(backend, digest)
         size = made_of.size_bytes if made_of else None
+    if size is None:
+        bundle = bundles.find(backend, digest)
+        size = bundle.size_of(digest) if bundle else None
     return size
 
 
-def stream(backend: Backend, digest: Digest, size_bytes: int | None = None) -> Iterator[Any]:
-    """All bytes in pieces. Trust none of them before the iterator has ended without an error.
+def receive(
+    backend: Backend,
+    digest: Digest,
+    size_bytes: int | None,
+    take: Callable[[Iterator[Any]], T],
+) -> T:
+    """What `take` makes of all bytes in pieces. It is called again, with all of them, where some were
+    damaged: read once more, or from another form that the store has of the artifact. So it must begin anew
+    each time, and trust nothing before the pieces have ended.
 
-    Raises Corrupt or DigestMismatch, naming what is damaged."""
-    begun = False
-    pieces: Iterator[bytes] = stream_blob(backend, digest, size_bytes)
+    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole; NotSynced when that is
+    why there is none."""
+
+    def blob() -> Iterator[Any]:
+        pieces = stream_blob(backend, digest, size_bytes)
+        return read_ahead(pieces) if (size_bytes or _LONG) >= _LONG else pieces
+
     try:
-        for piece in read_ahead(pieces) if (size_bytes or _LONG) >= _LONG else pieces:
-            begun = True
-            yield piece
-        return
-    except Corrupt:
-        made_of = None if begun else _instead(backend, digest)
-        if made_of is None:
-            raise
-    yield from _unpacked(backend, made_of, size_bytes)
+        return again(lambda: take(blob()))
+    except Corrupt as error:
+        return _otherwise(backend, digest, size_bytes, take, error)
 
 
-def _instead(backend: Backend, digest: Digest) -> Recipe | None:
-    """The recipe of an artifact that has no blob."""
-    return find(backend, digest) if has_blob(backend, digest) is None else None
+def read(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bytes:
+    """All bytes, of whatever form is whole. Raises Corrupt or DigestMismatch."""
+    try:
+        return read_blob(backend, digest, size_bytes)
+    except Corrupt as error:
+        return _otherwise(backend, digest, size_bytes, b"".join, error)
 
 
-def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iterator[Any]:
+def _otherwise(
+    backend: Backend,
+    digest: Digest,
+    size_bytes: int | None,
+    take: Callable[[Iterator[Any]], T],
+    problem: Corrupt,
+) -> T:
+    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged."""
+    missing = isinstance(problem.__cause__, NameNotFound)
+    for form in _packed(backend, digest, size_bytes):
+        try:
+            return again(lambda form=form: take(form()))  # type: ignore[misc]
+        except Corrupt as error:
+            problem, missing = (error, False) if missing else (problem, False)
+    if missing:
+        absent.refuse(backend, digest)
+    raise problem
+
+
+def _packed(
+    backend: Backend, digest: Digest, size_bytes: int | None
+) -> Iterator[Callable[[], Iterator[Any]]]:
+    """Every way to make the artifact of chunks, the shortest first. Raises Corrupt if a recipe is damaged
+    and there is no other."""
+    found, problem = recipes(backend, digest)
+    for made_of in sorted(found, key=stored_bytes):
+        if not is_own(made_of):
+            yield partial(_unpacked, backend, made_of, size_bytes, found)
+    bundle = bundles.find(backend, digest) if not found else None
+    if bundle:
+        yield lambda: iter([bundle.read(digest)])
+    elif problem and not found:
+        raise problem
+
+
+def _unpacked(
+    backend: Backend, made_of: Recipe, size_bytes: int | None, twins: Sequence[Recipe] = ()
+) -> Iterator[Any]:
     place = layout.recipes(made_of.artifact)
     if size_bytes is not None and size_bytes != made_of.size_bytes:
         raise DigestMismatch(
@@ -140,7 +201,7 @@ def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iter
             found="",
         )
     sha = hashlib.sha256()
-    for piece in Chunks(backend, made_of).pieces():
+    for piece in Chunks(backend, made_of, twins).pieces():
         sha.update(piece.data)
         yield piece.data
     found = Digest(sha.hexdigest())
@@ -154,37 +215,43 @@ def _unpacked(backend: Backend, made_of: Recipe, size_bytes: int | None) -> Iter
         )
 
 
-def read(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bytes:
-    """All bytes. Raises Corrupt or DigestMismatch."""
-    try:
-        return read_blob(backend, digest, size_bytes)
-    except Corrupt:
-        made_of = _instead(backend, digest)
-        if made_of is None:
-            raise
-    return again(lambda: b"".join(_unpacked(backend, made_of, size_bytes)))
-
-
 def open_file(backend: Backend, digest: Digest, size_bytes: int) -> io.BufferedReader | io.BytesIO:
     """A seekable binary file, each piece verified before it is handed out. Raises Corrupt."""
-    made_of = find(backend, digest) if size_bytes > CHUNK_BYTES else None
-    if made_of is None:
+    found, problem = recipes(backend, digest) if size_bytes > CHUNK_BYTES else ([], None)
+    if problem and not found:
+        raise problem
+    if not found:
         return io.BytesIO(read(backend, digest, size_bytes))
-    return io.BufferedReader(VerifiedFile(Chunks(backend, made_of)))
+    return io.BufferedReader(VerifiedFile(Chunks(backend, best(found), found)))
+
+
+def ranges(backend: Backend, digest: Digest) -> Ranges:
+    """The artifact, to be read in ranges. Raises Corrupt."""
+    found, problem = recipes(backend, digest)
+    if problem and not found:
+        raise problem
+    made_of = best(found) if found else None
+    return Ranges(backend, digest, made_of, twins=found, whole=lambda: read(backend, digest))
 
 
 def check(backend: Backend, digest: Digest, size_bytes: int | None = None) -> None:
-    """Read all of an artifact, in each form it is stored in. Raises Corrupt."""
+    """Read all of an artifact, in each form it is stored in; of a directory also the files that are bundled.
+    Raises Corrupt."""
     found, problem = recipes(backend, digest)
-    if problem:
-        raise problem
+    bundled, other = bundles.load(backend, digest)
+    if problem or other:
+        raise problem or other  # type: ignore[misc]
     own = [made_of for made_of in found if is_own(made_of)]
-    if has_blob(backend, digest) is not None or len(own) == len(found):
+    if has_blob(backend, digest) is not None or (own and len(own) == len(found)):
         _check_blob(backend, digest, size_bytes, own)
+    elif not found and not bundled:  # else a directory whose document is not there yet
+        read(backend, digest, size_bytes)
     for made_of in found:
         if made_of not in own:
             for _ in _unpacked(backend, made_of, size_bytes):
                 pass
+    for made_of in bundled:
+        bundles.check(backend, made_of)
 
 
 def _check_blob(

@@ -360,6 +360,7 @@ class RunWriter:
     def how(
         self,
         key: str,
+        source: artifacts.Source,
         layout: str | None,
         default: str,
         base: str | None = None,

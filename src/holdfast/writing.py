@@ -37,6 +37,7 @@ class WritingMethods:
     repository: Repository
     store_id: str
     layout: str
+    _chosen: Callable[[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]
 
     def __init__(self) -> None:
         self.keeper = Keeper()
@@ -181,13 +182,13 @@ class WritingMethods:
         compact: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys) in packs, each encoded against the version it was
-        stored after, or against `base` (a key of the run, or a digest).
+        """Store artifacts of a run (all, without keys; or that of an address) in packs, each encoded
+        against the version it was stored after, or against `base` (a key of the run, or a digest).
 
         What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
         removed, and stopping it loses nothing. Raises ArtifactNotFound, Corrupt, BackendError.
         """
-        run_id = find_run(self.repository, address)
+        run_id, keys = self._chosen(address, keys)
         return repack(
             self.repository,
             run_id,
@@ -204,8 +205,9 @@ class WritingMethods:
         *keys: str,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys) plain, each a file that `sha256sum` can check."""
-        run_id = find_run(self.repository, address)
+        """Store artifacts of a run (all, without keys; or that of an address) plain, each a file that
+        `sha256sum` can check."""
+        run_id, keys = self._chosen(address, keys)
         return repack(self.repository, run_id, keys, layout="plain", progress=progress)
 
     def add_artifacts(

@@ -391,8 +391,8 @@ NONE = 0xFFFFFFFF
 
 def recipe_2(data: bytes) -> dict[str, Any]:
     """Version 2: {artifact, size, chunks: [{id, size, home, packed, offset, length, codec, bases}],
-    order, tensors}."""
-    need(data[10:11] == b"\x02", "not version 2")
+    order, tensors}. Version 3 has `files` as well: {digest: (start, size)}."""
+    need(data[10:11] in (b"\x02", b"\x03"), "not version 2 or 3")
     need(data[-10:-8] == b"\xc4\x08" and data[-8:] == check8(data[:-10]), "another checksum")
     body = unpack(data[11:-10])
     ids = split(body["ids"], 32)
@@ -415,8 +415,19 @@ def recipe_2(data: bytes) -> dict[str, Any]:
     artifact = body["artifact"].hex()
     return {
         "artifact": artifact, "size": body["size"], "chunks": chunks, "order": order,
-        "tensors": tensors,
+        "tensors": tensors, "files": bundled(body) if data[10:11] == b"\x03" else {},
     }  # fmt: skip
+
+
+def bundled(body: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    ids = split(body["file_ids"], 32)
+    need(ids == sorted(set(ids)), "the order of files")
+    starts = [int.from_bytes(number, "little") for number in split(body["file_starts"], 8)]
+    sizes = [int.from_bytes(number, "little") for number in split(body["file_sizes"], 4)]
+    need(all(size <= 67_108_864 for size in sizes), "the size of a file")
+    places = list(zip(starts, sizes, strict=True))
+    need(all(start + size <= body["size"] for start, size in places), "a file outside")
+    return dict(zip([id_.hex() for id_ in ids], places, strict=True))
 
 
 def split(data: bytes, width: int) -> list[bytes]:
@@ -652,6 +663,13 @@ def rebuilt(store: Path, digest: str) -> bytes:
     need(paths, f"no blob and no recipe of {digest}")
     found = recipe_2(paths[0].read_bytes())
     need(found["artifact"] == digest, "the recipe of another artifact")
+    data = joined(store, found)
+    need(hashlib.sha256(data).hexdigest() == digest, f"artifact {digest}")
+    return data
+
+
+def joined(store: Path, found: dict[str, Any]) -> bytes:
+    """The plain bytes of all chunks of the order."""
     chunks: list[bytes] = []
     for about in found["chunks"]:
         kind = "packs" if about["packed"] else "blobs"
@@ -660,9 +678,20 @@ def rebuilt(store: Path, digest: str) -> bytes:
         bases = [chunks[base] for base in about["bases"]]
         chunks.append(plain(about["codec"], payload, about["size"], bases))
         need(blake3.blake3(chunks[-1]).digest() == about["id"], f"a chunk of {path}")
-    data = b"".join(chunks[number] for number in found["order"])
-    need(hashlib.sha256(data).hexdigest() == digest, f"artifact {digest}")
-    return data
+    return b"".join(chunks[number] for number in found["order"])
+
+
+def from_bundles(store: Path, tree: str) -> dict[str, bytes]:
+    """The files of a directory that are bundled, by their digests."""
+    files: dict[str, bytes] = {}
+    for path in sorted((store / "recipes" / "sha256" / tree[:2]).glob(f"{tree}.*.files")):
+        found = recipe_2(path.read_bytes())
+        need(found["artifact"] == tree and path.read_bytes()[10:11] == b"\x03", f"{path}")
+        data = joined(store, found)
+        for digest, (start, size) in found["files"].items():
+            files[digest] = data[start : start + size]
+            need(hashlib.sha256(files[digest]).hexdigest() == digest, f"file {digest}")
+    return files
 
 
 # tree.md
@@ -784,9 +813,11 @@ def artifact(store: Path, about: dict[str, Any]) -> Any:
     if about["kind"] != "directory":
         return data.hex()
     entries = tree(data)
+    files = from_bundles(store, about["digest"].removeprefix("sha256:"))
     for item in entries:
         if item["kind"] == "file":
-            item["content"] = blob(store, item["digest"]).hex()
+            held = files.get(item["digest"].removeprefix("sha256:"))
+            item["content"] = (blob(store, item["digest"]) if held is None else held).hex()
     return entries
 
 

@@ -1,6 +1,6 @@
 """What collectors and writers say to each other: names that go, fences, open chains, runs that are collected.
 
-A document of names (kind 'N', version 1) holds the hexadecimal part of names as bytes, so that a million of
+A document of names (kind 'G', version 1) holds the hexadecimal part of names as bytes, so that a million of
 them take 32 MB and one is found by halving. See docs/format/gc.md.
 """
 
@@ -17,33 +17,26 @@ from holdfast.errors import Corrupt
 from holdfast.format import frame, layout, packing
 from holdfast.format.manifest import State
 
-KIND, VERSION = b"N", 1
-LOG = "gc/"
-SYNCS = "syncs/"
+KIND, VERSION = b"G", 1
 FEATURE = "gc"  # in `write` of store.json: who writes here knows these rules
 COLLECTIONS, POLICY = "collections", "policy"  # sections of the log
-FENCE, OPEN, SYNC, HOLDS = "gc", "open", "sync", "holds"  # sections of other chains
+FENCE, OPEN, SYNC, HOLDS, NEEDS = "gc", "open", "sync", "holds", "needs"  # sections of other chains
 
 _HASHED = re.compile(r"(blobs|packs)/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
-_RECIPE = re.compile(r"recipes/sha256/[0-9a-f]{2}/([0-9a-f]{64})\.([0-9a-f]{32})\Z")
+_RECIPE = re.compile(r"recipes/sha256/[0-9a-f]{2}/([0-9a-f]{64})\.([0-9a-f]{32})(\.files)?\Z")
 _SEGMENT = re.compile(r"runs/([^/]+)/segments/([0-9a-f]{64})\.seg\Z")
-_WIDTHS = {"blobs": 32, "packs": 32, "recipes": 48}
-Kind = tuple[str, str]  # ("blobs", ""), ("packs", ""), ("recipes", ""), ("segments", run id)
+_WIDTHS = {"blobs": 32, "packs": 32, "recipes": 48, "bundles": 48}
+Kind = tuple[str, str]  # (a key of _WIDTHS, ""), ("segments", run id)
 
 
 def document(number: int, digest: Digest) -> str:
     """The name of the document of names that entry `number` of the log names."""
-    return f"{LOG}names/{number:08d}.{digest.hex}"
-
-
-def sync(sync_id: str) -> str:
-    """The chain of a sync in its target."""
-    return f"{SYNCS}{sync_id}/"
+    return f"{layout.LOG}names/{number:08d}.{digest.hex}"
 
 
 def held(sync_id: str, digest: Digest) -> str:
     """The name of a document of what a sync holds."""
-    return f"{SYNCS}{sync_id}/names/{digest.hex}"
+    return f"{layout.sync(sync_id)}names/{digest.hex}"
 
 
 # Names.
@@ -94,7 +87,8 @@ def _parts(name: str) -> tuple[Kind | None, bytes]:
     if found := _HASHED.match(name):
         return (found[1], ""), bytes.fromhex(found[2])
     if found := _RECIPE.match(name):
-        return ("recipes", ""), bytes.fromhex(found[1] + found[2])
+        kind = "bundles" if found[3] else "recipes"
+        return (kind, ""), bytes.fromhex(found[1] + found[2])
     if found := _SEGMENT.match(name):
         return ("segments", found[1]), bytes.fromhex(found[2])
     return None, b""
@@ -104,8 +98,9 @@ def _name(kind: Kind, digits: str) -> str:
     what, run_id = kind
     if what == "segments":
         return f"{layout.RUNS}{run_id}/segments/{digits}.seg"
-    if what == "recipes":
-        return f"{layout.RECIPES}{digits[:2]}/{digits[:64]}.{digits[64:]}"
+    if what in ("recipes", "bundles"):
+        ending = ".files" if what == "bundles" else ""
+        return f"{layout.RECIPES}{digits[:2]}/{digits[:64]}.{digits[64:]}{ending}"
     return f"{what}/sha256/{digits[:2]}/{digits}"
 
 

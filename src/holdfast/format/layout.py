@@ -13,14 +13,21 @@ from holdfast.errors import Corrupt
 STORE = "store.json"
 EXPERIMENTS = "experiments/"
 RUNS = "runs/"
+ALIASES = "aliases/"
+SNAPSHOTS = "snapshots/"
 HEADS = "heads/"
 RUN_HEADS = "heads/runs/"
 RANK_HEADS = "heads/ranks/"
 EXPERIMENT_HEADS = "heads/experiments/"
+ALIAS_HEADS = "heads/aliases/"
 BLOBS = "blobs/sha256/"
 PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
+BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
+LOG = "gc/"  # of the collectors
+SYNCS = "syncs/"
+ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
 MAX_RANK = 2**31 - 1
@@ -45,9 +52,24 @@ def recipe(digest: Digest, nonce: bytes) -> str:
     return recipes(digest) + nonce.hex()
 
 
+def bundle(tree: Digest, nonce: bytes) -> str:
+    """The recipe of the small files of a directory."""
+    return recipe(tree, nonce) + BUNDLE
+
+
 def experiment(experiment_id: str) -> str:
     """The chain of an experiment."""
     return f"{EXPERIMENTS}{experiment_id}/"
+
+
+def alias(name: str) -> str:
+    """The chain of an alias; its name may hold '/'."""
+    return f"{ALIASES}{name}/"
+
+
+def snapshot(name: str) -> str:
+    """The chain of a snapshot's name, which may hold '/'."""
+    return f"{SNAPSHOTS}{name}/"
 
 
 def run(run_id: str) -> str:
@@ -78,6 +100,16 @@ def rank_number(name: str) -> int | None:
     """The rank that a name under `ranks` stands for, or None when it is no rank."""
     found = re.match(r"(0|[1-9][0-9]{0,9})\Z", name)
     return int(name) if found and int(name) <= MAX_RANK else None
+
+
+def sync(sync_id: str) -> str:
+    """The chain of one sync into this store."""
+    return f"{SYNCS}{sync_id}/"
+
+
+def absent(run_id: str) -> str:
+    """The chain that says what of a run was not synced into this store."""
+    return f"{ABSENT}{run_id}/"
 
 
 def segment(run_id: str, digest: Digest) -> str:
@@ -117,21 +149,23 @@ def entry_number(name: str) -> int | None:
 
 def has_head(chain: str) -> bool:
     """Is the newest generation of this chain hinted at under heads/?"""
-    return chain.startswith((RUNS, EXPERIMENTS))
+    return not chain.startswith((LOG, SYNCS, ABSENT))
 
 
 def head(chain: str, number: int) -> str:
     """The hint that `chain` has, or is about to have, an entry `number`."""
-    kind, owner, *rest = chain.split("/")
-    if rest[0] == "ranks":
+    kind, owner, *rest = chain.rstrip("/").split("/")
+    if kind == "runs" and rest[0] == "ranks":
         kind, owner = "ranks", f"{owner}@{rest[1]}"
+    elif kind != "runs":  # the name of an alias has parts, and never an '@'
+        owner = "@".join([owner, *rest])
     return f"{HEADS}{kind}/{owner}@{number:08d}"
 
 
 def head_parts(name: str) -> tuple[str, str, int] | None:
     """(kind, owner, number) of a head's name; None for anything else under heads/.
 
-    The owner of a head of kind `ranks` is `<run_id>@<rank>`.
+    The owner of a head of kind `ranks` is `<run_id>@<rank>`; `@` stands for `/` in that of an alias.
     """
     found = re.match(r"heads/([a-z]+)/([^/]+)@([0-9]{8})\Z", name)
     return (found[1], found[2], int(found[3])) if found else None

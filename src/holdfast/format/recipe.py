@@ -3,7 +3,8 @@
 Kind letter 'R'. Version 1 is the recipe of an artifact that lies plain in one blob (recipe_plain.py).
 Version 2 lists chunks in columns: where each lies, in a pack or in a plain blob, how it is encoded, and
 the bases that decoding it needs, which are listed before it. So a recipe needs no other recipe, and
-cannot hold a cycle. See docs/format/recipe.md.
+cannot hold a cycle. Version 3 is a bundle: it rebuilds many small files, those of a directory, from chunks
+that they share (recipe_files.py). See docs/format/recipe.md.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, InvalidValue
-from holdfast.format import frame, packing, recipe_check, recipe_plain
+from holdfast.format import frame, packing, recipe_check, recipe_files, recipe_plain
 from holdfast.format.recipe_check import COLUMNS, MAX_DEPTH, NONE, RAW
+from holdfast.format.recipe_files import Bundled
 from holdfast.format.recipe_plain import CHUNK_BYTES
 from holdfast.format.tensors import Tensor, pack_tensors, unpack_tensors
 
@@ -38,6 +40,7 @@ __all__ = [
 
 KIND = b"R"
 VERSION = 2
+NEWEST = recipe_files.VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ class Chunk:
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
     """`order` says which chunks, one behind the other, are the artifact: piece k is chunk `order[k]`
-    and begins at byte `starts[k]`; `starts` has the size of the artifact as its last number."""
+    and begins at byte `starts[k]`; `starts` has the size of the artifact as its last number.
+
+    That of a bundle has `files`: `artifact` is the directory they belong to then, and `size_bytes` the
+    length of all pieces."""
 
     artifact: Digest
     size_bytes: int
@@ -69,6 +75,7 @@ class Recipe:
     columns: dict[str, NDArray[Any]]
     order: NDArray[np.uint32]
     tensors: tuple[Tensor, ...] = ()
+    files: Bundled | None = None
     starts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -182,7 +189,9 @@ class Builder:
         """The next piece of the artifact is chunk `number`."""
         self._order.append(number)
 
-    def build(self, artifact: Digest, tensors: Sequence[Tensor] = ()) -> Recipe:
+    def build(
+        self, artifact: Digest, tensors: Sequence[Tensor] = (), files: Bundled | None = None
+    ) -> Recipe:
         """The recipe. Raises InvalidValue if a reader would refuse it."""
         homes = list(dict.fromkeys((chunk.home, chunk.packed) for chunk in self._chunks))
         where = {home: number for number, home in enumerate(homes)}
@@ -201,7 +210,7 @@ class Builder:
         order = np.array(self._order, "<u4")
         size = int(columns["sizes"][order].sum(dtype=np.int64))
         ids = b"".join(chunk.id for chunk in self._chunks)
-        recipe = Recipe(artifact, size, tuple(homes), ids, columns, order, tuple(tensors))
+        recipe = Recipe(artifact, size, tuple(homes), ids, columns, order, tuple(tensors), files)
         try:
             recipe_check.check(recipe)
         except ValueError as error:
@@ -215,14 +224,15 @@ def encode(recipe: Recipe) -> bytes:
     if spans is not None:
         body = recipe_plain.encode(recipe_plain.Plain(recipe.artifact, recipe.size_bytes, spans))
         return frame.wrap(KIND, recipe_plain.VERSION, body)
-    return frame.wrap(KIND, VERSION, packing.pack(_body(recipe)))
+    version = VERSION if recipe.files is None else NEWEST
+    return frame.wrap(KIND, version, packing.pack(_body(recipe)))
 
 
 def _spans(recipe: Recipe) -> list[recipe_plain.Span] | None:
     """The spans of version 1, or None if it takes version 2 to say what `recipe` says."""
     columns, plain = recipe.columns, not any(packed for _, packed in recipe.homes)
     in_order = np.array_equal(recipe.order, np.arange(len(recipe)))
-    if columns["codecs"].any() or not (plain and in_order) or recipe.tensors:
+    if columns["codecs"].any() or not (plain and in_order) or recipe.tensors or recipe.files:
         return None
     own = recipe.homes == ((recipe.artifact, False),)
     if own and (columns["sizes"][:-1] != CHUNK_BYTES).any():
@@ -246,6 +256,8 @@ def _body(recipe: Recipe) -> dict[str, Any]:
     body: dict[str, Any] = {name: recipe.columns[name].tobytes() for name in COLUMNS}
     if all((recipe.columns[name] == NONE).all() for name in ("first", "second")):
         body["first"] = body["second"] = b""
+    if recipe.files is not None:
+        body |= recipe_files.pack_files(recipe.files)
     return body | {
         "artifact": recipe.artifact.raw,
         "size": recipe.size_bytes,
@@ -261,9 +273,11 @@ def decode(data: bytes, *, place: str) -> Recipe:
     """Read a recipe and check that it rebuilds exactly as many bytes as the artifact has.
 
     Raises Corrupt or UnsupportedFormat, naming `place`."""
-    version, raw = frame.unwrap(KIND, data, place=place, max_version=VERSION)
+    version, raw = frame.unwrap(KIND, data, place=place, max_version=NEWEST)
     body = packing.unpack(raw, place=place)
     read: Callable[[Any], Recipe] = _read
+    if version == recipe_files.VERSION:
+        read = lambda body: _read(body, recipe_files.unpack_files(body))  # noqa: E731
     if version == recipe_plain.VERSION:
         read = lambda body: _plain(recipe_plain.read(body))  # noqa: E731
     try:
@@ -274,7 +288,7 @@ def decode(data: bytes, *, place: str) -> Recipe:
         raise Corrupt(f"{place} is damaged: {error}", place=place) from error
 
 
-def _read(body: dict[str, Any]) -> Recipe:
+def _read(body: dict[str, Any], files: Bundled | None = None) -> Recipe:
     count = len(body["sizes"]) // 4
     nothing = np.full(count, NONE, "<u4").tobytes()
     columns = {
@@ -289,6 +303,7 @@ def _read(body: dict[str, Any]) -> Recipe:
         columns,
         _order(np.frombuffer(body["order"], "<u4"), count),
         unpack_tensors(body["tensors"]),
+        files,
     )
     recipe_check.check(recipe)
     return recipe

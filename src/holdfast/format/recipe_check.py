@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.format import pack
+from holdfast.format import pack, recipe_files
 from holdfast.format.recipe_plain import MAX_CHUNK_BYTES, MAX_OFFSET
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def check(recipe: Recipe) -> None:
     last = max((tensor.stop for tensor in recipe.tensors), default=0)
     if last > recipe.size_bytes:
         raise ValueError("a tensor lies outside the artifact")
+    if recipe.files is not None:
+        recipe_files.check(recipe.files, recipe.size_bytes)
 
 
 def _codecs(

@@ -14,11 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from holdfast import directories, verified, verified_artifact
+from holdfast import directories, verified_artifact
+from holdfast.bundles import Bundle
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Exists, InvalidValue, NameNotFound, NotFound
+from holdfast.errors import (
+    ArtifactNotFound,
+    Corrupt,
+    Exists,
+    InvalidValue,
+    NameNotFound,
+    NotFound,
+)
 from holdfast.format import frame, layout, tree
 from holdfast.ops import lineage
+from holdfast.ops.bundle import MIN_FILES, Digests, Known, bundling, is_small
 from holdfast.ops.ingest import Wanted, is_large, put
 from holdfast.ops.lineage import Lineage, Stock
 from holdfast.ops.lookup import load_run
@@ -35,10 +44,12 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask."""
+    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask;
+    and where, if not in the repository that everything goes to."""
 
     wanted: Wanted
     lineage: Callable[[], Lineage]
+    into: Repository | None = None
 
 
 _ALONE = How(Wanted(), Lineage)
@@ -70,6 +81,7 @@ def store(
 
     Raises NotFound when there is no such path, InvalidValue for what cannot be an artifact.
     """
+    repository = how.into or repository
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
@@ -94,6 +106,18 @@ def rereadable(source: Source) -> Iterator[Any]:
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
     with copied(source) as held:
         yield held
+
+
+def may_be_large(source: Source, wanted: Wanted) -> bool:
+    """Whether something in the source may be packed, as far as that is known before it is read."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return is_large(memoryview(source).nbytes, wanted)
+    if not isinstance(source, (str, os.PathLike)):
+        return True
+    path = Path(source)
+    if path.is_dir():
+        return any(is_large(one.size_bytes, wanted) for one in directories.scan_tree(path))
+    return path.is_file() and is_large(path.stat().st_size, wanted)
 
 
 def _store_one(
@@ -208,27 +232,51 @@ def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> 
 def _store_directory(
     repository: Repository, root: Path, progress: Progress | None, how: How
 ) -> dict[str, Any]:
-    entries, total = [], 0
     everything = list(directories.scan_tree(root))
-    large = any(is_large(found.size_bytes, how.wanted) for found in everything)
-    lineage = how.lineage() if large else Lineage()
+    files = [found for found in everything if found.entry.kind == "file"]
+    small = [found for found in files if is_small(found.size_bytes)]
+    if how.wanted.layout == "plain" or len(small) < MIN_FILES:
+        small = []
+    shares = bool(small) or any(is_large(found.size_bytes, how.wanted) for found in files)
+    lineage = how.lineage() if shares else Lineage()
     stock = Stock(repository, lineage, is_directory=True)
-    for number, found in enumerate(everything):
+    known = stock.known() if small else Known()
+
+    def done(number: int) -> None:
         if progress:
             progress(number, len(everything))
-        entry = found.entry
-        if entry.kind == "file":
-            with opened(found.path) as source:
-                stored = put(repository.backend, source, stock.file(entry.path), how.wanted)
-            if stored.recipe:
-                stock.window.add(stored.recipe)
-            size = stored.size_bytes
-            entry = tree.TreeEntry(entry.path, "file", entry.mode, stored.digest.raw, size, None)
-            total += size
-        entries.append(entry)
-    listing = Memory(tree.encode_tree(entries))
-    digest = put(repository.backend, listing, stock.window, Wanted("plain")).digest
-    return _about(digest, total, "directory") | (lineage.about() if large else {})
+
+    with bundling(repository.backend, known, how.wanted.compact) as bundle:
+        paths = ((found.entry.path, partial(opened, found.path)) for found in small)
+        digests = bundle.store(paths, done)
+        for number, found in enumerate(files, len(everything) - len(files)):
+            done(number)
+            if found.entry.path not in digests:
+                digests[found.entry.path] = _store_file(repository, found, stock, how)
+        document = tree.encode_tree(_entry(found, digests) for found in everything)
+        bundle.publish(Digest.of(document))
+    digest = put(repository.backend, Memory(document), stock.window, Wanted("plain")).digest
+    total = sum(size for _, size in digests.values())
+    return _about(digest, total, "directory") | (lineage.about() if shares else {})
+
+
+def _store_file(
+    repository: Repository, found: directories.Found, stock: Stock, how: How
+) -> tuple[Digest, int]:
+    """One file of a directory by itself."""
+    with opened(found.path) as source:
+        stored = put(repository.backend, source, stock.file(found.entry.path), how.wanted)
+    if stored.recipe:
+        stock.window.add(stored.recipe)
+    return stored.digest, stored.size_bytes
+
+
+def _entry(found: directories.Found, digests: Digests) -> tree.TreeEntry:
+    entry = found.entry
+    if entry.kind != "file":
+        return entry
+    digest, size = digests[entry.path]
+    return tree.TreeEntry(entry.path, "file", entry.mode, digest.raw, size, None)
 
 
 def read(repository: Repository, about: Mapping[str, Any]) -> bytes:
@@ -265,12 +313,17 @@ def fetch(
     """Write an artifact to `target`, verified before it has its name. Returns the path written."""
     digest = Digest.parse(about["digest"])
     if about["kind"] == "directory":
-        entries = directory_entries(repository, digest)
+        entries, backend = directory_entries(repository, digest), repository.backend
+        bundle = Bundle.of(backend, digest, together=True)
 
-        def open_blob(raw: bytes, size: int) -> Iterator[bytes]:
-            return verified_artifact.stream(repository.backend, Digest.from_raw(raw), size)
+        def receive(raw: bytes, size: int, take: Callable[[Iterator[Any]], None]) -> None:
+            of = Digest.from_raw(raw)
+            if of in bundle:
+                with suppress(Corrupt):  # then it may lie somewhere else as well
+                    return take(iter([bundle.read(of)]))
+            return verified_artifact.receive(backend, of, size, take)
 
-        return directories.extract_tree(entries, target, open_blob, overwrite)
+        return directories.extract_tree(entries, target, receive, overwrite)
     return _fetch_file(repository, about, target, overwrite, progress)
 
 
@@ -313,7 +366,7 @@ def _fetch_file(
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(4)}.part"
     try:
-        verified.again(lambda: _write(repository, about, temporary, progress))
+        _write(repository, about, temporary, progress)
         os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
@@ -325,12 +378,15 @@ def _write(
     repository: Repository, about: Mapping[str, Any], path: Path, progress: Progress | None
 ) -> None:
     digest, total = Digest.parse(about["digest"]), about["size_bytes"]
-    pieces = verified_artifact.stream(repository.backend, digest, total)
-    with open(path, "wb") as file:
-        for piece in _counted(pieces, total, progress):
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
+
+    def take(pieces: Iterator[Any]) -> None:
+        with open(path, "wb") as file:
+            for piece in _counted(pieces, total, progress):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+
+    verified_artifact.receive(repository.backend, digest, total, take)
 
 
 def _digest_of(path: Path) -> Digest:

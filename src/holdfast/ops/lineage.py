@@ -14,18 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast import verified_artifact
+from holdfast import bundles, verified_artifact
 from holdfast.codecs import base_of
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound, HoldfastError
 from holdfast.format import layout, tree
+from holdfast.ops.bundle import Known
 from holdfast.ops.ingest import MIN_PACKED_BYTES
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
+from holdfast.verified_artifact import has_blob
 
 _MOST_RUNS = 6  # manifests read to find an earlier version in other runs
 _MOST_OTHERS = 12  # artifacts of a run that are looked through for equal chunks
 _MOST_RECIPES = 64
+_MOST_TREES = 4  # directories whose small files are looked through
 
 About = Mapping[str, Any]  # what a manifest says of an artifact
 
@@ -51,10 +54,18 @@ class Lineage:
         }
 
 
-def find(repository: Repository, run_id: str, key: str, base: str | None = None) -> Lineage:
+def find(
+    repository: Repository,
+    run_id: str,
+    key: str,
+    base: str | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Lineage:
     """The lineage of what is about to be stored in a run under `key`; `base` is a digest, or the key of an
-    artifact of this run. Raises ArtifactNotFound for a base that is not there."""
-    state = repository.manifest(run_id).load().state
+    artifact of this run, and `state` the run's manifest, if that is known.
+
+    Raises ArtifactNotFound for a base that is not there."""
+    state = repository.manifest(run_id).load().state if state is None else state
     own = _artifacts(state)
     before = _named(repository, own, base) if base else _newest(own, key)
     rows = own
@@ -154,6 +165,8 @@ class Stock:
         if lineage.base:
             kind = "directory" if is_directory else "file"
             rows.insert(0, {"digest": str(lineage.base), "kind": kind, "size_bytes": 1 << 62})
+        directories = [row for row in (*lineage.others, *rows) if row["kind"] == "directory"]
+        self._trees = list(dict.fromkeys(Digest.parse(row["digest"]) for row in directories))
         self._files: dict[str, Digest] = {}
         digests = list(dict.fromkeys(self._digests(rows)))
         if is_directory and lineage.base:
@@ -173,6 +186,18 @@ class Stock:
         """For an artifact that is one file."""
         return self.window.against(self._base)
 
+    def known(self) -> Known:
+        """What the directories at hand, the newest first, hold of small files."""
+        backend, trees = self._repository.backend, self._trees[:_MOST_TREES]
+        found = [recipe for tree in trees for recipe in bundles.load(backend, tree)[0]]
+        there = [recipe for recipe in found if self.window.is_there(recipe)]
+        small = {digest for tree in trees for _, digest in self._members(tree, large=False)}
+        for recipe in there:
+            small -= set(recipe.files.digests() if recipe.files else ())
+        return Known(
+            there, lambda digest: digest in small and has_blob(backend, digest) is not None
+        )
+
     def _digests(self, rows: Iterable[About]) -> Iterator[Digest]:
         for about in rows:
             digest = Digest.parse(about["digest"])
@@ -181,8 +206,8 @@ class Stock:
             elif about["size_bytes"] > MIN_PACKED_BYTES:
                 yield digest
 
-    def _members(self, digest: Digest) -> list[tuple[str, Digest]]:
-        """(path, digest) of the large files in a directory artifact; none if it cannot be read."""
+    def _members(self, digest: Digest, *, large: bool = True) -> list[tuple[str, Digest]]:
+        """(path, digest) of the large, or small, files in a directory artifact; none if it cannot be read."""
         try:
             data = verified_artifact.read(self._repository.backend, digest)
             entries = tree.decode_tree(data, place=layout.blob(digest))
@@ -191,5 +216,5 @@ class Stock:
         return [
             (entry.path, Digest.from_raw(entry.digest))
             for entry in entries
-            if entry.digest and (entry.size_bytes or 0) > MIN_PACKED_BYTES
+            if entry.digest and ((entry.size_bytes or 0) > MIN_PACKED_BYTES) == large
         ]

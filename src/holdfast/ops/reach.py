@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.backend.base import Backend
+from holdfast.bundles import Bundle
 from holdfast.chain import Snapshot
 from holdfast.digest import Digest
+from holdfast.errors import NotSynced
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import Recipe
 from holdfast.ops.artifacts import directory_entries
 from holdfast.repository import Repository
+from holdfast.verified_artifact import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,25 @@ def of_chains(repository: Repository, run_id: str, chains: Mapping[str, Snapshot
 
 
 def of_artifact(repository: Repository, about: Mapping[str, Any]) -> dict[Digest, int | None]:
-    """Every file of one artifact, as a manifest describes it; none for a mere record of the seed."""
+    """Every file of one artifact, as a manifest describes it; none for a mere record of the seed. The files
+    of a directory that its bundle rebuilds are left out: what is needed of the directory holds them."""
     if about["kind"] == "record":
         return {}
     digest = Digest.parse(about["digest"])
     if about["kind"] != "directory":
         return {digest: about["size_bytes"]}
-    entries = directory_entries(repository, digest)
+    try:
+        held, entries = bundled(repository, digest), directory_entries(repository, digest)
+    except NotSynced:  # left out with all that is in it
+        return {digest: None}
     members = {Digest.from_raw(e.digest): e.size_bytes for e in entries if e.digest is not None}
-    return {digest: None, **members}
+    return {digest: None} | {of: size for of, size in members.items() if of not in held}
+
+
+def bundled(repository: Repository, tree: Digest) -> set[Digest]:
+    """The files of a directory that a bundle of it rebuilds, whose packs are there. Raises Corrupt."""
+    backend, found = repository.backend, Bundle.of(repository.backend, tree).recipes
+    return set(Bundle(backend, [made_of for made_of in found if whole(backend, made_of)]))
 
 
 class Homes:

@@ -175,6 +175,6 @@ def _crashed(repository: Repository, catalog: Catalog) -> list[str]:
 def _last_beat(repository: Repository, run_id: str, generation: int) -> int | None:
     try:
         place = layout.head(layout.manifest(run_id), generation)
-        return repository.backend.stat(place).modified
+        return liveness.heard(repository.backend, repository.backend.stat(place))
     except NameNotFound:  # another head by now, or none
         return newest_beat(repository, run_id)

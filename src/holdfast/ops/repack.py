@@ -9,15 +9,20 @@ Both may be stopped at any moment and begun again: what is there in that layout 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from holdfast import verified_artifact
+from holdfast import blobs, verified_artifact
+from holdfast.backend.base import Backend
+from holdfast.bundles import Bundle
 from holdfast.digest import Digest
 from holdfast.errors import ArtifactNotFound
+from holdfast.format.recipe import Recipe
 from holdfast.ops import lineage
 from holdfast.ops.artifacts import by_digest, directory_entries
+from holdfast.ops.bundle import MIN_FILES, Known, bundling, is_small
 from holdfast.ops.ingest import MIN_PACKED_BYTES, Progress, Stored, Wanted, put
 from holdfast.ops.lineage import Stock
 from holdfast.ops.sources import Memory, Source
@@ -134,7 +139,44 @@ def _one(
         stored = repack_digest(repository, digest, window.without(digest), wanted)
         name = f"{key}/{path}" if path else key
         done.append(Repacked(name, digest, stored.size_bytes, stored.new_bytes))
+    if directory:
+        bundles = stock.known().bundles if layout == "packed" else ()
+        small = _small(repository, Digest.parse(about["digest"]), layout, bundles)
+        done += [Repacked(key, *small)] if small else []
     return done
+
+
+def _small(
+    repository: Repository, tree: Digest, layout: str, bundles: Sequence[Recipe]
+) -> tuple[Digest, int, int] | None:
+    """The small files of a directory, into a bundle or out of it: (the directory, the bytes of those that
+    were not so before, what that added); None if there are none."""
+    backend, held = repository.backend, Bundle.of(repository.backend, tree, together=True)
+    files = {
+        Digest.from_raw(entry.digest): entry.size_bytes or 0
+        for entry in directory_entries(repository, tree)
+        if entry.digest and is_small(entry.size_bytes or 0)
+    }
+    if layout == "plain":
+        todo = [
+            of for of in files if of in held and verified_artifact.has_blob(backend, of) is None
+        ]
+        new = sum(blobs.put_bytes(backend, held.read(of))[1] for of in todo)
+        return (tree, new, new) if todo else None
+    todo = [of for of in files if of not in held]
+    if len(files) < MIN_FILES or not todo:
+        return None
+
+    def source(of: Digest) -> AbstractContextManager[Source]:
+        return nullcontext(Memory(_small_file(backend, held, of)))
+
+    with bundling(backend, Known(bundles), compact=False) as writer:
+        writer.store((str(of), partial(source, of)) for of in files)
+        return tree, sum(files[of] for of in todo), writer.publish(tree)
+
+
+def _small_file(backend: Backend, held: Bundle, of: Digest) -> bytes:
+    return held.read(of) if of in held else verified_artifact.read(backend, of)
 
 
 def _files(repository: Repository, about: Mapping[str, Any]) -> list[tuple[str, Digest]]:

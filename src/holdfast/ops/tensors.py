@@ -18,6 +18,7 @@ import numpy as np
 
 from holdfast import arrays, chunking, verified_artifact
 from holdfast.arrays import Array
+from holdfast.bundles import Bundle
 from holdfast.digest import Digest
 from holdfast.errors import InvalidValue, NotFound
 from holdfast.format.tensors import Tensor, element_bytes
@@ -177,24 +178,29 @@ def open_tensors(repository: Repository, digest: Digest, kind: str) -> Tensors:
         return Tensors({part.tensor.name: [part] for part in parts})
     entries = artifacts.directory_entries(repository, digest)
     files = {e.path: Digest.from_raw(e.digest) for e in entries if e.kind == "file" and e.digest}
+    bundle = Bundle.of(repository.backend, digest)
     found = sharded.distributed(
-        {path: _ranges(repository, of) for path, of in files.items() if sharded.is_index(path)},
-        lambda path: _of_file(repository, files[path]) if path in files else [],
+        {p: _ranges(repository, of, bundle) for p, of in files.items() if sharded.is_index(p)},
+        lambda path: _of_file(repository, files[path], bundle) if path in files else [],
     )
     if not found:
-        found = _named({path: _of_file(repository, of) for path, of in files.items()})
+        found = _named({path: _of_file(repository, of, bundle) for path, of in files.items()})
     if not found:
         raise InvalidValue(f"no file of the directory {digest} holds tensors", digest=str(digest))
     return Tensors(found)
 
 
-def _ranges(repository: Repository, digest: Digest) -> Ranges:
-    return Ranges(repository.backend, digest, verified_artifact.find(repository.backend, digest))
+def _ranges(repository: Repository, digest: Digest, bundle: Bundle | None = None) -> Ranges:
+    if bundle and digest in bundle:
+        read = bundle.read
+        return Ranges(repository.backend, digest, None, whole=lambda: read(digest))
+    return verified_artifact.ranges(repository.backend, digest)
 
 
-def _of_file(repository: Repository, digest: Digest) -> list[Part]:
-    artifacts.by_digest(repository, digest)
-    ranges = _ranges(repository, digest)
+def _of_file(repository: Repository, digest: Digest, bundle: Bundle | None = None) -> list[Part]:
+    if bundle is None:
+        artifacts.by_digest(repository, digest)
+    ranges = _ranges(repository, digest, bundle)
     table = ranges.recipe.tensors if ranges.recipe else ()
     if not table:
         table = chunking.look(Header(ranges).get, ranges.size_bytes).tensors

@@ -65,7 +65,7 @@ class Window:
         self._known: dict[bytes, tuple[Recipe, int]] = {}
         found = in_order(lambda digest: recipes(backend, digest)[0], digests)
         for made in found:
-            sound = [recipe for recipe in made if self._is_there(recipe)]
+            sound = [recipe for recipe in made if self.is_there(recipe)]
             for recipe in sorted(sound, key=stored_bytes)[:1]:
                 self.add(recipe)
 
@@ -95,7 +95,7 @@ class Window:
         """(a recipe, the number in it) of a chunk with this id."""
         return self._known.get(id)
 
-    def _is_there(self, recipe: Recipe) -> bool:
+    def is_there(self, recipe: Recipe) -> bool:
         """Whether every file that the recipe names is in the store."""
         for home, packed in recipe.homes:
             if (home, packed) not in self._there:
