@@ -84,6 +84,10 @@ class Outbox:
             self.place.delete(name)
         for name in originals:
             self.originals.delete(name)
+        self.forget_ready()
+
+    def forget_ready(self) -> None:
+        """Remove what was made of the originals; it can be made again as long as those are there."""
         for stat in list(self.ready.walk("")):
             self.ready.delete(stat.name)
 

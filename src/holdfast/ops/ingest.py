@@ -101,8 +101,9 @@ def put(
     wanted: Wanted,
     progress: Progress | None = None,
 ) -> Stored:
-    """Store `source`. Raises InvalidValue if it ends early, BackendError. What cannot be plain, since the name
-    of its blob was collected once, is packed."""
+    """Store `source`; packed where the name of its blob was collected once, and is not used again.
+
+    Raises InvalidValue if it ends early, BackendError."""
     try:
         return _put(backend, source, window, wanted, progress)
     except NameRetired:

@@ -3,8 +3,9 @@
     references.commit(repository, prefix, decide)   as Chain.commit, for a change that refers to files
     references.again(work)                          `work` stores and commits; again if that was condemned
 
-Files may be stored at any time before. What `commit` sees to: the chain is open, the log of the collectors was read after
-that and after every entry of somebody else, and nothing that the change refers to is condemned. See docs/format/gc.md.
+Files may be stored at any time before. What `commit` sees to: the chain is open, the log of the collectors
+was read after that and after every entry of somebody else, and nothing that the change refers to is
+condemned. See docs/format/gc.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from holdfast.format.manifest import State
 from holdfast.format.outbox import joined
 from holdfast.ops import reach
 from holdfast.repository import Repository
-from holdfast.verified_artifact import layouts
+from holdfast.verified_artifact import is_whole
 
 T = TypeVar("T")
 Check = Callable[[Repository, State, State], None]  # (what a writer may see, the state, the change)
@@ -58,12 +59,15 @@ def commit(
     """Append what `decide` makes of the newest state, which may refer to files that are stored.
 
     `base` and `full` are as for `Chain.commit`. A chain that does not exist gets `first` as its entry 0.
-    `check` looks at what the change refers to, by default its artifacts and segments. Raises NameRetired when some of it
-    was condemned: store it again; InvalidState for a run that is collected; BackendError, Corrupt.
+    `check` looks at what the change refers to, by default its artifacts and segments. Raises NameRetired
+    when some of it was condemned: store it again; InvalidState for a run that is collected; BackendError,
+    Corrupt.
     """
     chain = Chain(repository.backend, prefix)
     base = chain.load() if base is None else base
     key, seen = secrets.token_hex(8), check or _look
+    if not gc.is_open(base.state, repository.store_id) and base.state and not decide(base.state):
+        return base
     while True:
         base = _opened(repository, chain, base, key, first or {})
         try:
@@ -137,11 +141,13 @@ def require_segment(repository: Repository, run_id: str, digest: Digest) -> None
 
 def require_artifact(repository: Repository, about: dict[str, object]) -> None:
     """Raises NameRetired if a file of the artifact is not there for whoever sees `repository`."""
-    lost = f"{about['digest']} was collected while it was stored: store it again"
+    lost = NameRetired(
+        f"{about['digest']} was collected while it was stored: store it again", name=about["digest"]
+    )
     try:
         files = reach.of_artifact(repository, about)
     except HoldfastError as error:  # the listing of a directory
-        raise NameRetired(lost) from error
+        raise lost from error
     for digest, size in files.items():
-        if not layouts(repository.backend, digest, size):
-            raise NameRetired(lost, digest=str(digest))
+        if not is_whole(repository.backend, digest, size):
+            raise lost

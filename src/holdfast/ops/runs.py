@@ -8,9 +8,17 @@ from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
-from holdfast.errors import RunBusy, RunNotFound
-from holdfast.format import layout, manifest, stats
+from holdfast.errors import (
+    Corrupt,
+    InvalidState,
+    NameNotFound,
+    NameRetired,
+    RunBusy,
+    RunNotFound,
+)
+from holdfast.format import gc, layout, manifest, stats
 from holdfast.format.manifest import State
+from holdfast.ops import reach, references
 from holdfast.ops.orphans import beat_of, by_writer, orphan_spools
 from holdfast.ops.seal import difference, rank_states, recount, recount_ranks, seal
 from holdfast.outbox import taken
@@ -231,10 +239,33 @@ def mark_deleted(repository: Repository, run_id: str, deleted: bool) -> None:
 
     def decide(state: State) -> State:
         require(state, run_id)
+        if gc.is_collected(state):
+            raise InvalidState(f"run {run_id} was removed and collected: it cannot come back")
         is_deleted = "deleted_at" in state["run"]
         return {} if is_deleted == deleted else {"run": {"deleted_at": at}}
 
-    chain.commit(chain.load(), decide)
+    if deleted:
+        chain.commit(chain.load(), decide)
+    else:
+        references.commit(repository, chain.prefix, decide, check=_is_all_there)
+
+
+def _is_all_there(repository: Repository, state: State, change: State) -> None:
+    """To take the tombstone off is to refer to everything again. Raises InvalidState."""
+    run_id = state["run"]["run_id"]
+    problem = InvalidState(f"run {run_id} is being collected: it cannot come back")
+    try:
+        found = reach.of_run(repository, run_id)
+    except (Corrupt, NameNotFound) as error:
+        raise problem from error
+    newest = (layout.entry(prefix, one.number) for prefix, one in found.chains.items())
+    if any(map(repository.condemned.has, [*newest, *found.segments])):
+        raise problem
+    try:
+        for about in state.get("artifacts", {}).values():
+            references.require_artifact(repository, about)
+    except NameRetired as error:
+        raise problem from error
 
 
 def experiments(repository: Repository) -> list[ExperimentRecord]:

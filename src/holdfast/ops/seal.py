@@ -77,7 +77,10 @@ def seal(
 
     try:
         after = publish()
-    except NameRetired:  # an earlier try left a segment that was collected
+    except NameRetired as error:
+        if not error.name.startswith(layout.RUNS):
+            raise  # an artifact that `also` names
+        # An earlier try left the same segment, and that was collected.
         after = references.again(lambda: publish(new_nonce()))
     if rank is None and any(part.about["from_step"] is not None for part in parts):
         recount_ranks(repository, run_id)  # of every attempt before the one that began there
