@@ -10,7 +10,7 @@ See docs/format/gc.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from holdfast.backend.base import Backend, Stat
@@ -78,7 +78,20 @@ class Condemned:
 
     def view(self, backend: Backend) -> Backend:
         """`backend` as a writer may see it: what is condemned or retired is not there nor can be created."""
-        return _View(backend, self) if self.collections else backend
+        return _View(backend, self.has) if self.collections else backend
+
+    def remains(self, backend: Backend) -> Backend:
+        """`backend` as a collector sees it: what is retired is not there."""
+        return _View(backend, self.is_retired) if self.collections else backend
+
+    def documents(self) -> set[str]:
+        """The names of the documents that the log names."""
+        found = set()
+        for number, row in self.snapshot.state.get(gc.COLLECTIONS, {}).items():
+            found.add(gc.document(int(number), Digest(row["names"])))
+            if row.get("spared"):
+                found.add(gc.document(int(row["spared_by"]), Digest(row["spared"])))
+        return found
 
     # For which chains what is known is good: see ops/references.py.
 
@@ -120,14 +133,14 @@ _STORING = {"create", "put", "stage.commit", "stage.replace"}
 
 
 class _View(WatchedBackend):
-    """See `Condemned.view`."""
+    """A backend without the names that are `hidden`."""
 
-    def __init__(self, inner: Backend, condemned: Condemned) -> None:
+    def __init__(self, inner: Backend, hidden: Callable[[str], bool]) -> None:
         super().__init__(inner, self._look)
-        self._condemned = condemned
+        self._hidden = hidden
 
     def _look(self, operation: str, name: str) -> None:
-        if name and self._condemned.has(name):
+        if name and self._hidden(name):
             if operation in _STORING:
                 raise NameRetired(
                     f"{name} was collected once, and its name is not used again", name=name
@@ -136,4 +149,4 @@ class _View(WatchedBackend):
                 raise NameNotFound(f"{self.url}: {name} is collected", name=name)
 
     def walk(self, prefix: str) -> Iterator[Stat]:
-        return (stat for stat in self.inner.walk(prefix) if not self._condemned.has(stat.name))
+        return (stat for stat in self.inner.walk(prefix) if not self._hidden(stat.name))

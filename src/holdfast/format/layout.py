@@ -26,6 +26,7 @@ RECIPES = "recipes/sha256/"
 BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
 LOG = "gc/"  # of the collectors
+PROBES = "probe/"
 SYNCS = "syncs/"
 ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
