@@ -16,7 +16,7 @@ from holdfast.ahead import in_order
 from holdfast.chain import Chain, Decide, Snapshot
 from holdfast.condemned import Collection
 from holdfast.digest import Digest
-from holdfast.errors import BackendError, HoldfastError, NameExists
+from holdfast.errors import BackendError, NameExists
 from holdfast.format import gc, layout
 from holdfast.format.gc import Names
 from holdfast.format.manifest import State
@@ -35,7 +35,7 @@ class Freed:
     spared: int = 0
 
 
-class _Overtaken(HoldfastError):
+class _Overtaken(Exception):
     """Another collector was quicker: the log says what is next."""
 
 

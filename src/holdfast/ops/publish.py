@@ -98,7 +98,8 @@ def _send(
     staged, own = outbox.staged(), layout.chain(outbox.owner.run_id, outbox.owner.rank)
     if anew:
         outbox.forget_ready()
-    repository.condemned.refresh(repository.backend)
+    if staged or any(one.wishes for _, one in pending):
+        repository.condemned.refresh(repository.backend)
     seen = references.writable(repository)
     _upload(seen, outbox.place, staged)
     pending, originals, lost = _made_ready(seen, outbox, pending, base)

@@ -79,7 +79,7 @@ def commit(
         return base
 
 
-class _Closed(HoldfastError):
+class _Closed(Exception):
     """The chain was closed by somebody else meanwhile."""
 
 
