@@ -25,6 +25,7 @@ from holdfast.ops.handle import fetch
 from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
+from holdfast.ops.snapshots import pinned
 from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
@@ -64,7 +65,8 @@ class ExperimentStore(
     no other process writes at the same time, where the storage could not keep them apart. What is
     written to a bucket goes to this machine first and is sent every `publish_seconds` (5); no more than
     about `backlog_bytes` (8 GiB) of artifacts wait here.
-    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
+    `at` opens the store as it was, read-only: the id of a snapshot (`sha256:…`) or its name.
+    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable, SnapshotNotFound.
     """
 
     def __init__(
@@ -79,16 +81,19 @@ class ExperimentStore(
         single_writer: bool = False,
         publish_seconds: float | None = None,
         backlog_bytes: int | None = None,
+        at: str | None = None,
     ) -> None:
         self.layout = Wanted(layout).layout
         self.repository = open_repository(
             url,
-            create=create,
-            read_only=read_only,
+            create=create and at is None,
+            read_only=read_only or at is not None,
             storage_options=storage_options,
             single_writer=single_writer,
             cache=cache,
         )
+        if at is not None:
+            self.repository = pinned(self.repository, at)
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
         WritingMethods.__init__(self)

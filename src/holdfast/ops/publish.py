@@ -72,7 +72,7 @@ def send(
     pending, damage = outbox.pending()
     staged = outbox.staged()
     _upload(repository, outbox.place, staged)
-    pending, originals, lost = _made_ready(repository, outbox, pending, base)
+    pending, lost = _made_ready(repository, outbox, pending, base)
     damage = lost or damage
     own = layout.chain(outbox.owner.run_id, outbox.owner.rank)
     for chain, changes in _by_chain(pending):
@@ -86,7 +86,7 @@ def send(
     except Corrupt as error:
         damage = error
         base = _seal(repository, outbox, [], mine, base, full)
-    outbox.forget((number for number, _ in pending), staged, originals)
+    outbox.forget((number for number, _ in pending), staged)
     if damage is not None:
         raise damage
     return base
@@ -94,11 +94,11 @@ def send(
 
 def _made_ready(
     repository: Repository, outbox: Outbox, pending: Numbered, base: Snapshot | None
-) -> tuple[Numbered, list[str], Corrupt | None]:
-    """Send what the wishes make of originals: (the changes as they shall be, the originals, and what is
-    wrong with the original of the change after the last)."""
+) -> tuple[Numbered, Corrupt | None]:
+    """Send what the wishes make of originals: the changes as they shall be, and what is wrong with the
+    original of the change after the last."""
     if not any(one.wishes for _, one in pending):
-        return pending, [], None
+        return pending, None
     known = base if outbox.owner.rank is None else None
     work = Forward(repository, outbox)
     snapshot = known or repository.manifest(outbox.owner.run_id).load()
@@ -108,7 +108,7 @@ def _made_ready(
     for name in filter(_is_recipe, ready):
         with suppress(NameExists):  # an earlier try got this far
             repository.backend.create(name, outbox.ready.get(name))
-    return pending, work.originals(pending), damage
+    return pending, damage
 
 
 def _by_chain(pending: Numbered) -> Iterator[tuple[str, Numbered]]:
