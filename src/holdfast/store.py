@@ -31,6 +31,7 @@ from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.seed import SeedMethods
+from holdfast.signing import SigningMethods
 from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.syncing import SyncMethods
 from holdfast.writer import RunWriter
@@ -51,6 +52,7 @@ class ExperimentStore(
     NamingMethods,
     CheckpointMethods,
     CheckingMethods,
+    SigningMethods,
     SyncMethods,
     SeedMethods,
 ):

@@ -15,6 +15,7 @@ EXPERIMENTS = "experiments/"
 RUNS = "runs/"
 ALIASES = "aliases/"
 SNAPSHOTS = "snapshots/"
+SIGNATURES = "signatures/"
 HEADS = "heads/"
 RUN_HEADS = "heads/runs/"
 RANK_HEADS = "heads/ranks/"
@@ -72,6 +73,16 @@ def alias(name: str) -> str:
 def snapshot(name: str) -> str:
     """The chain of a snapshot's name, which may hold '/'."""
     return f"{SNAPSHOTS}{name}/"
+
+
+def signatures(document: Digest) -> str:
+    """Where the signatures of a document lie, each under the public key it was made for, in hex."""
+    return f"{SIGNATURES}{document.hex}/"
+
+
+def is_key(name: str) -> bool:
+    """Is it 32 bytes in hex?"""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
 
 
 def run(run_id: str) -> str:
