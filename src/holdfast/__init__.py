@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from holdfast.checking import fsck
+    from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.ops.aliases import Alias
+    from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.findings import Finding
     from holdfast.ops.fsck import Report
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
+    from holdfast.ops.repair import Repaired
+    from holdfast.ops.snapshots import Taken
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from holdfast.storage import ExperimentStorage, StoreStorage
     from holdfast.store import ExperimentStore
     from holdfast.store import ExperimentStore as open  # noqa: N813
-    from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
+    from holdfast.summary import ArtifactInfo, InputInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
     from holdfast.together import Aligned, SeriesMap
 
@@ -51,9 +54,12 @@ _WHERE = {
     "ExperimentStore": "store",
     "Finding": "ops.findings",
     "HoldfastError": "errors",
+    "InputInfo": "summary",
+    "Lineage": "ops.ancestry",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Repaired": "ops.repair",
     "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
@@ -65,6 +71,7 @@ _WHERE = {
     "StoreStorage": "storage",
     "StoredArtifact": "ops.handle",
     "Tail": "ops.tail",
+    "Taken": "ops.snapshots",
     "TailRecord": "ops.look",
     "TensorChange": "ops.diff",
     "TensorInfo": "ops.tensors",
@@ -76,6 +83,7 @@ _WHERE = {
     "Unsent": "ops.publish",
     "Version": "ops.versions",
     "fsck": "checking",
+    "repair": "checking",
 }
 
 __all__ = [
@@ -89,9 +97,12 @@ __all__ = [
     "ExperimentStore",
     "Finding",
     "HoldfastError",
+    "InputInfo",
+    "Lineage",
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Repaired",
     "Report",
     "Run",
     "RunRecord",
@@ -104,6 +115,7 @@ __all__ = [
     "StoredArtifact",
     "Tail",
     "TailRecord",
+    "Taken",
     "TensorChange",
     "TensorInfo",
     "TensorSlice",
@@ -115,6 +127,7 @@ __all__ = [
     "Version",
     "fsck",
     "open",
+    "repair",
 ]
 
 

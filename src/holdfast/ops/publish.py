@@ -102,7 +102,7 @@ def _send(
         repository.condemned.refresh(repository.backend)
     seen = references.writable(repository)
     _upload(seen, outbox.place, staged)
-    pending, originals, lost = _made_ready(seen, outbox, pending, base)
+    pending, lost = _made_ready(seen, outbox, pending, base)
     damage = lost or damage
     for chain, changes in _by_chain(pending):
         if chain != own:
@@ -113,7 +113,7 @@ def _send(
     except Corrupt as error:
         damage = error
         base = _seal(repository, outbox, [], mine, base, full)
-    outbox.forget((number for number, _ in pending), staged, originals)
+    outbox.forget((number for number, _ in pending), staged)
     if damage is not None:
         raise damage
     return base
@@ -121,11 +121,11 @@ def _send(
 
 def _made_ready(
     repository: Repository, outbox: Outbox, pending: Numbered, base: Snapshot | None
-) -> tuple[Numbered, list[str], Corrupt | None]:
-    """Send what the wishes make of originals: (the changes as they shall be, the originals, and what is
-    wrong with the original of the change after the last)."""
+) -> tuple[Numbered, Corrupt | None]:
+    """Send what the wishes make of originals: the changes as they shall be, and what is wrong with the
+    original of the change after the last."""
     if not any(one.wishes for _, one in pending):
-        return pending, [], None
+        return pending, None
     known = base if outbox.owner.rank is None else None
     work = Forward(repository, outbox)
     snapshot = known or repository.manifest(outbox.owner.run_id).load()
@@ -135,7 +135,7 @@ def _made_ready(
     for name in filter(_is_recipe, ready):
         with suppress(NameExists):  # an earlier try got this far
             repository.backend.create(name, outbox.ready.get(name))
-    return pending, work.originals(pending), damage
+    return pending, damage
 
 
 def _by_chain(pending: Numbered) -> Iterator[tuple[str, Numbered]]:
