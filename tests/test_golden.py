@@ -16,6 +16,7 @@ import golden
 from holdfast import codecs
 from holdfast.format import (
     entry,
+    gc,
     layout,
     manifest,
     outbox,
@@ -81,6 +82,14 @@ def test_recipe_tree_and_store_json_are_read() -> None:
     assert recipe.decode(golden.read("recipe-3"), place="r") == golden.recipe_3()
     assert list(tree.decode_tree(golden.read("tree"), place="t")) == golden.TREE
     assert storefile.decode(golden.read("store.json"), place="s") == golden.STORE
+
+
+def test_what_collectors_write_is_read() -> None:
+    assert entry.decode(golden.read("fence"), place="e") == golden.FENCE
+    found = entry.decode(golden.read("collected"), place="e")
+    assert found == golden.COLLECTED
+    assert gc.is_collected(found.body)
+    assert sorted(gc.decode_names(golden.read("names"), place="n")) == sorted(golden.NAMES)
 
 
 def test_the_outbox_is_read() -> None:

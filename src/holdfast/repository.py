@@ -19,6 +19,7 @@ from holdfast.backend.local import LocalBackend
 from holdfast.backend.probe import weakness
 from holdfast.backend.wrap import WatchedBackend, refuse_writes
 from holdfast.chain import Chain
+from holdfast.condemned import Condemned
 from holdfast.digest import Digest
 from holdfast.errors import (
     BackendError,
@@ -29,12 +30,12 @@ from holdfast.errors import (
     Unavailable,
     UnsupportedFormat,
 )
-from holdfast.format import layout, storefile
+from holdfast.format import gc, layout, storefile
 from holdfast.timestamp import Timestamp
 
 SINGLE_WRITER = "single-writer"  # the storage has no exclusive create, and its user goes on
 # What this version understands.
-_FEATURES: dict[str, set[str]] = {"read": set(), "write": {SINGLE_WRITER}}
+_FEATURES: dict[str, set[str]] = {"read": set(), "write": {SINGLE_WRITER, gc.FEATURE}}
 _ONE_WRITER = (
     "the storage of this store cannot keep several writers apart; if yours is the only one, "
     "open it with single_writer=True"
@@ -56,6 +57,8 @@ class Repository:
     answered: bool = True  # False for a remote store that was opened while it could not be reached
     # How to open it in another process; never stored, and never shown, since they may hold a secret.
     options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    # The log of the collectors, as far as it was read.
+    condemned: Condemned = field(default_factory=Condemned, repr=False, compare=False)
 
     @property
     def is_remote(self) -> bool:
@@ -272,17 +275,17 @@ def _found(backend: Backend, single_writer: bool) -> dict[str, Any]:
 def _needed(backend: Backend, single_writer: bool) -> list[str]:
     """The features without which the new store must not be written. Raises NotAStore."""
     if backend.capabilities.append:
-        return []  # a disk or this process's memory, whose contract our own tests keep
+        return [gc.FEATURE]  # a disk or this process's memory, whose contract our own tests keep
     problem = weakness(backend)
     if problem is None:
-        return []
+        return [gc.FEATURE]
     if not single_writer:
         raise NotAStore(
             f"no store can be made at {backend.url}: {problem}. If only one process will ever write "
             "at a time, say so: single_writer=True, or `holdfast init --single-writer`",
             url=backend.url,
         )
-    return [SINGLE_WRITER]
+    return [gc.FEATURE, SINGLE_WRITER]
 
 
 def _check_place(root: str) -> None:

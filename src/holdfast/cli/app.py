@@ -42,6 +42,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "sync": "Bring two stores up to each other, both ways.",
     "clone": "Make a new store with all that another one has.",
     "verify": "Read and check every byte.",
+    "sign": "Sign a snapshot, so that others can tell that it is yours.",
     "compact": "Put the small metric segments of runs together.",
     "pack": "Store artifacts as chunks shared with other versions.",
     "materialize": "Store artifacts as plain files.",
