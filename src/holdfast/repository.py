@@ -110,7 +110,7 @@ def open_repository(
     backend = connect(url, storage_options)
     about, answered = _known(backend)
     if about is None:
-        if not create or read_only:
+        if not create or read_only or not backend.capabilities.writable:
             raise NotAStore(
                 f"{backend.url} is not a Holdfast store: make one with `holdfast init`",
                 url=backend.url,
@@ -120,6 +120,9 @@ def open_repository(
     backend = _with_cache(backend, about) if cache else backend
     if read_only:
         opened = _wired(WatchedBackend(backend, refuse_writes), about, True)
+    elif not backend.capabilities.writable:
+        refuse = partial(refuse_writes, why="a store of this kind can only be read")
+        opened = _wired(WatchedBackend(backend, refuse), about, True)
     elif SINGLE_WRITER in about["features"]["write"] and not single_writer:
         refuse = partial(refuse_writes, why=_ONE_WRITER)
         opened = _wired(WatchedBackend(backend, refuse), about, True)
