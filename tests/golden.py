@@ -31,6 +31,7 @@ from holdfast.format import (
     packing,
     recipe,
     segment,
+    signature,
     snapshot,
     spool,
     storefile,
@@ -204,6 +205,17 @@ SYNCED = ((), 0, 0, ())  # among the rows: a record that says that all before it
 
 SYNCED_ROWS = [*SPOOL_ROWS[:2], SYNCED, SPOOL_ROWS[2]]
 
+# By the secret key of RFC 8032, section 7.1, test 1.
+SIGNATURE = signature.Signature(
+    Digest.of(snapshot.encode(ROWS)[0]),
+    NOON,
+    bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
+    bytes.fromhex(
+        "67662163dbee3980091482b79d1b3b9b00dc43e0c9592a9b15b0c2d91d7a629e"
+        "7e919aba87148c6b77df6ae5bda4f86067781c2480b45ad1e458e57f11c63e02"
+    ),
+)
+
 
 def spool_file(rows: Any = SPOOL_ROWS, *, version: int = 1) -> bytes:
     front = frame.header(spool.KIND, version) + packing.pack(SPOOL_ABOUT)
@@ -347,6 +359,7 @@ def exact() -> dict[str, bytes]:
         "alias-00000001": entry.encode(ALIAS_1),
         "snapshot": snapshot.encode(ROWS)[0],
         "snapshot-list": snapshot.encode(ROWS)[1],
+        "signature": signature.encode(SIGNATURE),
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
         "outbox-wishing": outbox.encode_pending(WISHING),

@@ -207,6 +207,36 @@ class Catalog:
             found = db.execute(query, (name, experiment_id)).fetchall()
             return [stored(db, run) for (run,) in found]
 
+    def named(self, run_ids: Collection[str]) -> list[Selected]:
+        """Those of the runs that are in, deleted ones too. Raises CatalogReset."""
+        query = "SELECT id FROM run WHERE run_id = ?"
+        with self._reading() as db:
+            found = [db.execute(query, (run_id,)).fetchone() for run_id in run_ids]
+            return [stored(db, row[0]) for row in found if row]
+
+    def with_digests(self, section: str, digests: Collection[str]) -> list[tuple[str, str, str]]:
+        """(run, key, digest) of what runs, deleted ones too, have in `artifacts` or `inputs` of these.
+        Raises CatalogReset."""
+        query = (
+            "SELECT r.run_id, substr(p.name, length(?1) + 1), v.text"
+            " FROM field v JOIN path p ON p.id = v.path JOIN run r ON r.id = v.run"
+            " WHERE v.text GLOB 'sha256:*' AND v.text = ?2 AND substr(p.name, 1, length(?1)) = ?1"
+        )
+        with self._reading() as db:
+            rows = (db.execute(query, (f"{section}.", digest)) for digest in sorted(digests))
+            return [row for found in rows for row in found]
+
+    def inputs_below(self, prefix: str) -> list[tuple[str, str, str]]:
+        """(run, name, digest) of the inputs whose names begin with `prefix`. Raises CatalogReset."""
+        query = (
+            "SELECT r.run_id, substr(p.name, 8), v.text"
+            " FROM path p JOIN field v ON v.path = p.id JOIN run r ON r.id = v.run"
+            " WHERE p.name >= ? AND p.name < ?"
+        )
+        low = f"inputs.{prefix}"
+        with self._reading() as db:
+            return db.execute(query, (low, low[:-1] + chr(ord(low[-1]) + 1))).fetchall()
+
     def experiments_called(self, text: str) -> list[str]:
         """The ids of the experiments whose id or name it is. Raises CatalogReset."""
         query = "SELECT experiment_id FROM experiment WHERE experiment_id = ?1 OR name = ?1"
@@ -291,7 +321,8 @@ def _data_version(db: sqlite3.Connection) -> int:
 
 def _field_names(db: sqlite3.Connection) -> set[str]:
     used = (f"EXISTS (SELECT 1 FROM {table} WHERE path = path.id)" for table in ("field", "metric"))
-    return {name for (name,) in db.execute(f"SELECT name FROM path WHERE {' OR '.join(used)}")}
+    names = db.execute(f"SELECT name FROM path WHERE {' OR '.join(used)}")
+    return {name for (name,) in names if not name.startswith("inputs.")}  # which are for SQL alone
 
 
 def _statement(

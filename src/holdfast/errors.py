@@ -130,6 +130,12 @@ class DigestMismatch(Corrupt):
     code = "digest_mismatch"
 
 
+class BadSignature(Corrupt):
+    """A signature is there, and whoever it names did not make it (`snapshot`)."""
+
+    code = "bad_signature"
+
+
 class BackendError(HoldfastError):
     """The storage under the store failed."""
 

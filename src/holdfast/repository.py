@@ -52,6 +52,7 @@ class Repository:
     spools: Backend  # where open spools lie: the store itself, or this machine for a remote one
     store_id: str
     read_only: bool
+    as_of: Digest | None = None  # the snapshot that it shows, if it is not the store as it is now
     answered: bool = True  # False for a remote store that was opened while it could not be reached
     # How to open it in another process; never stored, and never shown, since they may hold a secret.
     options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)

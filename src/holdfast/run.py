@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.errors import InvalidValue
+from holdfast.format import inputs
 from holdfast.names import check_key
 from holdfast.ops import artifacts, checkpoints
 from holdfast.ops.tags import checked_tags
@@ -16,6 +18,7 @@ from holdfast.values import checked_step
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.publish import Unsent
     from holdfast.ops.tail import Tail
     from holdfast.repository import Repository
@@ -143,6 +146,19 @@ class Run:
             abouts = artifacts.store_many(place, sources, hows.__getitem__)
             self._writer.commit({"artifacts": abouts} if abouts else {})
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
+    def use_artifact(self, artifact: Any, key: str | None = None) -> StoredArtifact:
+        """Note that this run reads an artifact, and give it: `.read()`, `.open()`, `.get(to=…)`.
+
+        `artifact` is any address, or what says which bytes by itself: an entry of a lock file, a
+        `Version`, a `StoredArtifact`. Those, and `sha256:…`, are noted even while a remote store does not
+        answer. Raises InvalidValue, Ambiguous, ArtifactNotFound, RunNotFound, AliasNotFound, Unavailable.
+        """
+        self._refuse_finished()
+        found, asked = self.store._to_use(artifact, key)
+        at = time.time_ns()
+        self._writer.commit(lambda state: inputs.used(state, found.target, asked, at))
+        return found
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Add tags or change them; a value of None takes the tag away."""

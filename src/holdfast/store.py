@@ -11,6 +11,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
@@ -25,10 +26,12 @@ from holdfast.ops.handle import fetch
 from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
+from holdfast.ops.snapshots import pinned
 from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.seed import SeedMethods
+from holdfast.signing import SigningMethods
 from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.syncing import SyncMethods
 from holdfast.writer import RunWriter
@@ -49,6 +52,7 @@ class ExperimentStore(
     NamingMethods,
     CheckpointMethods,
     CheckingMethods,
+    SigningMethods,
     SyncMethods,
     SeedMethods,
 ):
@@ -62,7 +66,8 @@ class ExperimentStore(
     no other process writes at the same time, where the storage could not keep them apart. What is
     written to a bucket goes to this machine first and is sent every `publish_seconds` (5); no more than
     about `backlog_bytes` (8 GiB) of artifacts wait here.
-    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
+    `at` opens the store as it was, read-only: the id of a snapshot (`sha256:…`) or its name.
+    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable, SnapshotNotFound.
     """
 
     def __init__(
@@ -77,16 +82,19 @@ class ExperimentStore(
         single_writer: bool = False,
         publish_seconds: float | None = None,
         backlog_bytes: int | None = None,
+        at: str | None = None,
     ) -> None:
         self.layout = Wanted(layout).layout
         self.repository = open_repository(
             url,
-            create=create,
-            read_only=read_only,
+            create=create and at is None,
+            read_only=read_only or at is not None,
             storage_options=storage_options,
             single_writer=single_writer,
             cache=cache,
         )
+        if at is not None:
+            self.repository = pinned(self.repository, at)
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
         WritingMethods.__init__(self)
@@ -263,13 +271,15 @@ class ExperimentStore(
         run_id: str | None = None,
         *,
         dry_run: bool = False,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Compacted]:
         """Put the small metric segments of a run, or of every run, together into few; the points stay
-        the same. Safe while the run is written and while others compact. Raises Corrupt, BackendError.
+        the same. Safe while the run is written and while others compact. `executor` runs it, as in
+        `fsck`. Raises Corrupt, BackendError.
         """
         name = find_run(self.repository, run_id) if run_id else None
-        return compact(self.repository, name, dry_run=dry_run, progress=progress)
+        return compact(self.repository, name, dry_run=dry_run, executor=executor, progress=progress)
 
     def close(self) -> None:
         """Seal what is open and stop the background thread. Runs that were not finished stay open

@@ -63,7 +63,9 @@ class SyncMethods:
             if other.repository.store_id == self.repository.store_id and other.url == self.url:
                 raise InvalidValue(f"{self.url} cannot be synced with itself", value=self.url)
             what = What(_patterns(artifacts), metrics)
-            sides = sync.sides_of(self.repository, other.repository, what, recheck=recheck)
+            sides = sync.sides_of(
+                self.repository, other.repository, what, fork=fork, recheck=recheck
+            )
             chosen = None if where is None else [run.run_id for run in self.runs(where)]
             with sync.workers(sides) as pool:
                 planned = plan(sides, pool, chosen)

@@ -168,7 +168,8 @@ def _otherwise(
     take: Callable[[Iterator[Any]], T],
     problem: Corrupt,
 ) -> T:
-    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged."""
+    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged. Raises NotSynced if
+    it was left out on purpose."""
     missing = isinstance(problem.__cause__, NameNotFound)
     for form in _packed(backend, digest, size_bytes):
         try:

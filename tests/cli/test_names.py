@@ -51,7 +51,7 @@ def test_an_alias_is_set_listed_shown_deleted_and_undone(capsys: Out) -> None:
     ok(capsys, "alias", "set", "dev", "one")
     assert [one["alias"] for one in ok_json(capsys, "alias", "ls")] == ["dev", "prod/resnet"]
     assert "two:model.pt" in ok(capsys, "alias", "ls", "prod/")
-    assert ok(capsys, "alias", "show", "prod/resnet", "--at", "1") == "one:model.pt\n"
+    assert ok(capsys, "alias", "show", "prod/resnet", "--then", "1") == "one:model.pt\n"
     assert "names nothing" in ok(capsys, "alias", "rm", "prod/resnet")
     assert call(capsys, "cat", "prod/resnet")[0] == 3
     assert ok_json(capsys, "alias", "undo", "prod/resnet")["address"] == "two:model.pt"
@@ -99,7 +99,7 @@ MISTAKES = [
     (("alias", "set", "one", "two"), 2, "would have the id of a run"),
     (("alias", "set", "x", "nobody"), 3, "there is no run 'nobody'"),
     (("alias", "undo", "nobody"), 3, "was never moved"),
-    (("alias", "show", "nobody", "--at", "yesterday"), 2, "is no time"),
+    (("alias", "show", "nobody", "--then", "yesterday"), 2, "is no time"),
 ]
 
 
@@ -110,3 +110,56 @@ def test_a_mistake_gets_one_sentence_and_its_code(
     found, out, err = call(capsys, *words)
     assert (found, out) == (code, "")
     assert part in err and err.count("\n") == 1
+
+
+def test_a_snapshot_is_printed_kept_listed_and_read(capsys: Out) -> None:
+    assert "no snapshots" in ok(capsys, "snapshot", "--list")
+    digest = ok(capsys, "snapshot").strip()
+    assert digest.startswith("sha256:")
+    assert ok(capsys, "snapshot", "paper").strip() == digest
+    assert ok_json(capsys, "snapshot", "paper")["snapshot"] == digest
+    assert "paper" in ok(capsys, "snapshot", "--list")
+    assert [one["snapshot"] for one in ok_json(capsys, "snapshot", "--list")] == [digest]
+    Path("other").write_bytes(b"another")
+    ok(capsys, "put", "one", "other", "model.pt")
+    assert ok(capsys, "snapshot").strip() != digest
+    assert ok(capsys, "cat", "one:model.pt") == "another"
+    for at in ("paper", digest):
+        assert ok(capsys, "cat", "one:model.pt", "--at", at) == "the model of one"
+        assert len(ok_json(capsys, "runs", "--at", at)) == 2
+    code, _, err = call(capsys, "runs", "--at", "nothing")
+    assert code == 3 and "there is no snapshot 'nothing'" in err
+
+
+def test_a_proof_is_made_and_checked(capsys: Out) -> None:
+    digest = ok(capsys, "snapshot", "paper").strip()
+    text = ok(capsys, "proof", "make", "one:model.pt", "--at", "paper")
+    Path("proof.json").write_text(text)
+    ok(capsys, "get", "one:model.pt", "--to", "model.pt")
+    Path("bent.pt").write_bytes(b"the model of 0ne")
+    said = ok(capsys, "proof", "check", "proof.json", "model.pt", "--snapshot", digest)
+    assert "model.pt of run one" in said and digest in said
+    found = ok_json(capsys, "proof", "check", "proof.json", "model.pt")
+    assert (found["holds"], found["run_id"], found["key"]) == (True, "one", "model.pt")
+    for wrong in (["bent.pt"], ["model.pt", "--snapshot", "sha256:" + "0" * 64]):
+        code, out, err = call(capsys, "proof", "check", "proof.json", *wrong)
+        assert ((code, out) == (4, "") and "and should have" in err) or "and not from" in err
+    Path("proof.json").write_text(text.replace('"one"', '"two"').replace("runs/one", "runs/two"))
+    code, _, err = call(capsys, "proof", "check", "proof.json")
+    assert code == 4 and "does not hold" in err
+    assert call(capsys, "proof", "make", "one:model.pt")[0] == 2
+    assert call(capsys, "proof", "check", "nothing.json")[0] == 3
+
+
+def test_lineage_as_lines_dot_and_json(capsys: Out) -> None:
+    with (
+        holdfast.open("holdfast") as store,
+        store.start_run("eval", run_id="three", capture=False) as run,
+    ):
+        run.use_artifact("one:model.pt")
+    assert "├ read by run three of eval, Success" in ok(capsys, "lineage", "one:model.pt")
+    assert "three" not in ok(capsys, "lineage", "one:model.pt", "--down", "0")
+    assert ok(capsys, "lineage", "three", "--dot").startswith("digraph lineage {")
+    assert [r["run_id"] for r in ok_json(capsys, "lineage", "three")["runs"]] == ["one", "three"]
+    assert "made by" in ok(capsys, "show", "three")
+    assert ok_json(capsys, "show", "three")["inputs"][0]["address"] == "one:model.pt"

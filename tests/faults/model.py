@@ -29,7 +29,7 @@ class Point:
     step: int
     value: float
     attempt: int
-    writer: int
+    writer: str
     sure: bool = False
 
 
@@ -94,7 +94,7 @@ class RunModel:
 
     def _check_order(self, rows: list[tuple[int, float]], key: str) -> None:
         """Points of one step and one writer are in the order in which they were logged."""
-        last: dict[tuple[int, int], float] = {}
+        last: dict[tuple[int, str], float] = {}
         for step, value in rows:
             place = (step, self.points[value].writer)
             self._demand(last.get(place, -1) < value, f"{key}: {value} is out of order", rows)

@@ -36,22 +36,26 @@ class Seat:
         self.history, self.number, self.chance = history, number, chance
         self.ops_left = chance.randint(3, 14)
         self.process: Process | None = None
+        self._store: holdfast.ExperimentStore | None = None
         self.host = f"host{chance.randrange(2)}" if history.world.remote else "host0"
-
-    @property
-    def store(self) -> holdfast.ExperimentStore:
-        return self._store
 
     def sit_down(self) -> None:
         """A new process begins."""
         self.process = self.history.new_process(self.host)
         self.history.kernel.spawn(self.process, type(self).__name__.lower(), self._work)
 
-    def _work(self) -> None:
-        with self.tolerant():
+    @property
+    def store(self) -> holdfast.ExperimentStore:
+        """The store as this process has it open."""
+        if self._store is None:
             self._store = self.history.open()
+        return self._store
+
+    def _work(self) -> None:
+        self._store = None
+        with self.tolerant():
             self.begin()
-        while self.ops_left > 0 and hasattr(self, "_store"):
+        while self.ops_left > 0:
             self.ops_left -= 1
             with self.tolerant():
                 self.act()
@@ -68,7 +72,7 @@ class Seat:
 
     def end(self) -> None:
         """What a process does last."""
-        if hasattr(self, "_store"):
+        if self._store is not None:
             self._store.close()
 
     @contextmanager
@@ -181,7 +185,7 @@ class Trainer(Seat):
         for key in self.chance.sample(KEYS, self.chance.randint(1, 2)):
             value = self.history.serial()
             record[key] = value
-            points.append(Point(key, step, value, self.attempt, id(self.run)))
+            points.append(Point(key, step, value, self.attempt, self.run._writer.writer_id))
         self.model.points.update((point.value, point) for point in points)
         self.run.log(record, step)
         for point in points:

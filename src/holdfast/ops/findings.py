@@ -168,11 +168,14 @@ class Found:
 def telling(
     found: list[Found], *, place: str = "", users: Iterable[User] = (), what: str = "no run"
 ) -> Iterator[None]:
-    """Turn the error of a check into a `Found`. What says that the store cannot be asked goes on up."""
+    """Turn the error of a check into a `Found`. What says that the store cannot be asked goes on up; what
+    was left out by a sync is nothing."""
     try:
         yield
     except (AccessDenied, Unavailable):
         raise
+    except NotSynced:
+        return
     except HoldfastError as error:
         at = error.details.get("place") or error.details.get("name") or place
         found.append(Found(code_of(error), at, error.message, users=tuple(users), what=what))

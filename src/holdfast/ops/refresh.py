@@ -187,7 +187,9 @@ def _refresh_experiments(
 
 
 def _crashed(repository: Repository, catalog: Catalog, listing: Listing) -> list[str]:
-    """The runs that say they are running although their writer is gone."""
+    """The runs that say they are running although their writer is gone; as they were, they were running."""
+    if repository.as_of is not None:
+        return []
     last_beat = partial(_last_beat, repository, listing)
     return [
         run.run_id
