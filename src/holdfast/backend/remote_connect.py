@@ -69,6 +69,16 @@ def _azure_endpoint(options: dict[str, Any]) -> str | None:
     return f"https://{account}.blob.core.windows.net" if account else None
 
 
+def _server(protocol: Protocol, options: dict[str, Any]) -> str:
+    """What tells two servers apart that have a bucket of one name; nothing is asked for it."""
+    if protocol is not _S3:
+        ask = _ENDPOINTS.get(protocol)
+        return str(ask(options) if ask else "")
+    said = options.get("endpoint_url") or options.get("client_kwargs", {}).get("endpoint_url")
+    said = said or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return str(said or "")
+
+
 # Where to ask for the time.
 _ENDPOINTS: dict[Protocol, Callable[[dict[str, Any]], str | None]] = {
     _S3: remote_s3.endpoint_of,
@@ -101,7 +111,8 @@ def connect_remote(
     )
     clock = Clock(partial(_ENDPOINTS[protocol], given)) if protocol in _ENDPOINTS else None
     connect = _client_of(protocol, root, given, patience)
-    return RemoteBackend(f"{scheme}://{root}", connect, capabilities, patience, clock)
+    server = _server(protocol, given)
+    return RemoteBackend(f"{scheme}://{root}", connect, capabilities, patience, clock, server)
 
 
 def _parts(url: str) -> tuple[str, str]:
