@@ -88,6 +88,7 @@ class RemoteWriter(RunWriter):
         default: str,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> artifacts.How:
         """Plain: what an artifact shares with others is in the store, and may not be asked for here."""
         if layout == "packed" or base is not None or compact:

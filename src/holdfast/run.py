@@ -83,9 +83,10 @@ class Run:
         layout: str | None = None,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        how = self._writer.how(key, layout, self.store.layout, base, compact)
+        how = self._writer.how(key, layout, self.store.layout, base, compact, kept)
         return artifacts.store(self._writer.target(), source, None, how)
 
     def log_checkpoint(
@@ -120,7 +121,7 @@ class Run:
             about["metrics"] = {best.metric: float(values[-1])}
             about["best"] = {"metric": best.metric, "mode": best.mode}
         with checkpoints.as_file(state, format) as path:
-            artifact = self._stored(path, key, **how)
+            artifact = self._stored(path, key, kept=checkpoints.kept(last, best), **how)
         self._writer.commit(
             lambda state: checkpoints.change(state, key, artifact, about, last, best)
         )
