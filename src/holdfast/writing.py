@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import ids, provenance
 from holdfast.backlog import Backlog
+from holdfast.digest import Digest
 from holdfast.errors import Unavailable
 from holdfast.format import layout
 from holdfast.format.outbox import Pending
@@ -14,7 +15,7 @@ from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
 from holdfast.ops import artifacts, publish, ranks, runs
 from holdfast.ops.lookup import find_run
-from holdfast.ops.repack import Repacked, repack
+from holdfast.ops.repack import Repacked, repack, repack_alone
 from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.outbox import outboxes
 from holdfast.publisher import Publisher
@@ -186,8 +187,12 @@ class WritingMethods:
         stored after, or against `base` (a key of the run, or a digest).
 
         What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
-        removed, and stopping it loses nothing. Raises ArtifactNotFound, Corrupt, BackendError.
+        removed, and stopping it loses nothing. Instead of a run `address` may be the digest of one artifact.
+        Raises ArtifactNotFound, Corrupt, BackendError.
         """
+        if address.startswith("sha256:"):
+            of = Digest.parse(address)
+            return repack_alone(self.repository, of, layout="packed", base=base, compact=compact)
         run_id = find_run(self.repository, address)
         return repack(
             self.repository,
@@ -205,7 +210,10 @@ class WritingMethods:
         *keys: str,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys) plain, each a file that `sha256sum` can check."""
+        """Store artifacts of a run (all, without keys), or the one with the digest `address`, plain: each a
+        file that `sha256sum` can check."""
+        if address.startswith("sha256:"):
+            return repack_alone(self.repository, Digest.parse(address), layout="plain")
         run_id = find_run(self.repository, address)
         return repack(self.repository, run_id, keys, layout="plain", progress=progress)
 
