@@ -5,7 +5,9 @@
     python3 do.py check     lint, format, types
     python3 do.py servers   the tests against real storage servers, which it installs where it may
     python3 do.py training  the tests with torch, Lightning and Transformers, which it installs
-    python3 do.py long      the tests that take minutes
+    python3 do.py soak      many processes, a bucket and a bad network, for minutes
+    python3 do.py faults    10,000 simulated histories; `--histories 1000000` for a million
+    python3 do.py long      the tests that take minutes, these among them
     python3 do.py bench     the benchmarks, beside peers installed for the occasion
 
 The first call makes a virtual environment in .venv; later calls use it until pyproject.toml changes.
@@ -85,7 +87,15 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
             ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "server and not slow"],
         ],
     ),
-    "long": ("dev", [["-m", "pytest", "-m", "slow"]]),
+    "soak": (
+        "dev,s3,gcs,azure",
+        [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow", "tests/test_soak.py"]],
+    ),
+    "long": (
+        "dev,s3,gcs,azure",
+        [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow"]],
+    ),
+    "faults": ("dev", [["-m", "tests.faults", "--histories", "10000"]]),
     "check": (
         "dev",
         [

@@ -11,7 +11,9 @@ import holdfast
 from holdfast.backend.base import Capabilities, Staged
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
+from holdfast.backlog import Backlog
 from holdfast.errors import BackendError, Unavailable
+from holdfast.publisher import Publisher
 from holdfast.repository import connected
 
 WRITES = {"create", "put", "stage.commit", "stage.replace"}
@@ -36,6 +38,9 @@ class FarBackend(WatchedBackend):
 
     def append(self, name: str, header: bytes) -> NoReturn:
         raise BackendError(f"{name}: nothing can be appended to far away", name=name)
+
+    def token(self, prefix: str) -> None:
+        return None  # only a listing tells
 
     def create(self, name: str, data: bytes) -> None:
         super().create(name, data)
@@ -66,11 +71,37 @@ class _LostStaged:
         return is_new
 
 
-def opened(backend: FarBackend, **options: Any) -> holdfast.ExperimentStore:
+class ByHand(Publisher):
+    """Sends when somebody waits for it, on his thread, and never by itself: each call comes in one order."""
+
+    def start(self) -> None:
+        return
+
+    def hurry(self) -> None:
+        return
+
+    def _next_turn(self, timeout_seconds: float | None) -> bool:
+        self._take_turn(beat=False, left=False)
+        return True
+
+
+def by_hand(store: holdfast.ExperimentStore) -> holdfast.ExperimentStore:
+    """The same store, in which no run has begun yet, without a thread that sends."""
+    if store._publisher is not None:
+        store._publisher.close()
+    store._publisher, store._backlog = ByHand(store.repository), Backlog(store.repository, None)
+    return store
+
+
+def opened(
+    backend: FarBackend, *, sends_by_hand: bool = False, **options: Any
+) -> holdfast.ExperimentStore:
     """The store on `backend`, as `holdfast.open` would give it."""
     store = holdfast.ExperimentStore()
     store.repository = dataclasses.replace(connected(backend), answered=not backend.down)
     store.store_id, store.url = store.repository.store_id, backend.url
+    if sends_by_hand:
+        return by_hand(store)
     options.setdefault("publish_seconds", 0.02)
     store._begin_publishing(options["publish_seconds"], options.get("backlog_bytes"))
     return store

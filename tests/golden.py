@@ -22,6 +22,7 @@ from holdfast.codecs import chunk, predict
 from holdfast.codecs.trial import Choice
 from holdfast.digest import Digest
 from holdfast.format import (
+    alias,
     entry,
     frame,
     marks,
@@ -30,10 +31,13 @@ from holdfast.format import (
     packing,
     recipe,
     segment,
+    signature,
+    snapshot,
     spool,
     storefile,
     tree,
 )
+from holdfast.format.alias import Target
 from holdfast.format.entry import Entry
 from holdfast.format.recipe import Chunk, Recipe
 from holdfast.format.recipe_files import bundled
@@ -84,6 +88,16 @@ ENTRY_2 = Entry(  # full where it need not be: version 2
     full=True,
     body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
 )
+ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet"))
+ALIAS_TARGET = Target(RUN, "model.pt", str(Digest.of(b"a blob")), 6, "bytes")
+ALIAS_1 = Entry(
+    number=1,
+    prev=Digest.of(entry.encode(ALIAS_0)).raw,
+    nonce=bytes(range(64, 80)),
+    at=NOON + 1_000_000_000,
+    full=True,
+    body={**ALIAS_0.body, **alias.moved(ALIAS_0.body, ALIAS_TARGET)},
+)
 _IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
 OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
 PENDING = outbox.Pending(
@@ -92,6 +106,15 @@ PENDING = outbox.Pending(
     only={"writer": _IDENTITY},
 )
 _BLOB = Digest.of(b"a blob")
+WISHING = outbox.Pending(  # version 2
+    chain=f"runs/{RUN}/manifest/",
+    change={
+        "artifacts": {
+            "model": {"digest": str(_BLOB), "size_bytes": 6, "kind": "file", "created_at": NOON}
+        }
+    },
+    wishes={"model": outbox.Wish("packed", "checkpoints/1", True)},
+)
 _CHUNKS = [bytes([number]) * 32 for number in (0xA0, 0xA1, 0xA2)]
 RECIPE = recipe.plain(_BLOB, 2 * recipe.CHUNK_BYTES + 5, _CHUNKS)
 _PACK = Digest.of(b"a pack")
@@ -139,6 +162,15 @@ TREE = [
     TreeEntry("weights", "directory", 0o755),
     TreeEntry("weights/1.bin", "file", 0o644, _BLOB.raw, 6),
 ]
+HELD = {  # what a run held: the items of its row in a snapshot
+    "artifacts": {"model.pt": {"digest": str(_BLOB), "size_bytes": 6, "kind": "bytes"}},
+    "segments": {"5" * 64: {"size_bytes": 700}},
+}
+ROWS = [
+    snapshot.row("aliases/prod/resnet/", 1, Digest.of(entry.encode(ALIAS_1)).raw, ALIAS_1.body),
+    snapshot.row(f"runs/{RUN}/manifest/", 1, Digest.of(entry.encode(ENTRY_1)).raw, HELD),
+    snapshot.row("experiments/resnet/", 0, bytes(range(32)), {"experiment": {}}),
+]
 STORE = {
     "format": 1,
     "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d",
@@ -166,6 +198,17 @@ SPOOL_ROOM = 16  # bytes allocated ahead in the spool that is still open
 SYNCED = ((), 0, 0, ())  # among the rows: a record that says that all before it is synced
 
 SYNCED_ROWS = [*SPOOL_ROWS[:2], SYNCED, SPOOL_ROWS[2]]
+
+# By the secret key of RFC 8032, section 7.1, test 1.
+SIGNATURE = signature.Signature(
+    Digest.of(snapshot.encode(ROWS)[0]),
+    NOON,
+    bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
+    bytes.fromhex(
+        "67662163dbee3980091482b79d1b3b9b00dc43e0c9592a9b15b0c2d91d7a629e"
+        "7e919aba87148c6b77df6ae5bda4f86067781c2480b45ad1e458e57f11c63e02"
+    ),
+)
 
 
 def spool_file(rows: Any = SPOOL_ROWS, *, version: int = 1) -> bytes:
@@ -306,8 +349,14 @@ def exact() -> dict[str, bytes]:
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
         "entry-00000002": entry.encode(ENTRY_2),
+        "alias-00000000": entry.encode(ALIAS_0),
+        "alias-00000001": entry.encode(ALIAS_1),
+        "snapshot": snapshot.encode(ROWS)[0],
+        "snapshot-list": snapshot.encode(ROWS)[1],
+        "signature": signature.encode(SIGNATURE),
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
+        "outbox-wishing": outbox.encode_pending(WISHING),
         "recipe": recipe.encode(RECIPE),
         "recipe-2": recipe.encode(recipe_2()),
         "recipe-3": recipe.encode(recipe_3()),

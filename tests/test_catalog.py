@@ -353,7 +353,7 @@ def test_a_read_only_cache_directory_does_no_harm(
 
     child = multiprocessing.get_context("fork").Process(target=ask)
     child.start()
-    child.join(60)
+    child.join(300)
     assert child.exitcode == 0
     os.chmod(cache, 0o755)
     assert [path.name for path in cache.iterdir()] == ([file.name] if exists else [])
@@ -373,7 +373,7 @@ def test_a_store_id_that_is_a_path_is_refused() -> None:
 def _ask(url: str, at_once: Any, count: int, out: Any) -> None:
     """In another process: ask again and again, from the same moment on."""
     with holdfast.open(url) as store:
-        at_once.wait(60)
+        at_once.wait(300)
         for _ in range(count):
             found = store.runs("config.lr >= 0", "-tags.n")
         out.put([run.run_id for run in found])
@@ -392,9 +392,9 @@ def test_two_processes_bring_one_catalog_up_to_date(tmp_path: Path, there: bool)
     asking = [kind.Process(target=_ask, args=(str(lab), at_once, 5, out)) for _ in range(2)]
     for process in asking:
         process.start()
-    found = [out.get(timeout=60) for _ in asking]
+    found = [out.get(timeout=300) for _ in asking]
     for process in asking:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     wanted = [f"r{n}" for n in reversed(range(60 if there else 30))]
     assert found == [wanted, wanted]
@@ -409,13 +409,13 @@ def test_one_process_writes_while_another_asks(tmp_path: Path) -> None:
     at_once, out = kind.Barrier(2), kind.Queue()
     asking = kind.Process(target=_ask, args=(str(lab), at_once, 30, out))
     asking.start()
-    at_once.wait(60)
+    at_once.wait(300)
     with holdfast.open(lab) as store:
         for n in range(1, 30):
             fill(lab, 1, start=n)
             assert len(store.runs()) == n + 1
-    assert out.get(timeout=60)[-1] == "r0"
-    asking.join(60)
+    assert out.get(timeout=300)[-1] == "r0"
+    asking.join(300)
     assert asking.exitcode == 0
     with holdfast.open(lab) as store:
         assert store.runs() == [store.run(f"r{n}") for n in reversed(range(30))]
@@ -462,7 +462,7 @@ def test_a_catalog_from_before_a_fork_is_usable_in_the_child(lab: Path) -> None:
             one.close()
     """
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], check=True, timeout=60
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], check=True, timeout=300
     )
     assert execute(file_of(lab), "PRAGMA integrity_check") == ("ok",)
 

@@ -86,6 +86,7 @@ def test_recipe_tree_and_store_json_are_read() -> None:
 def test_the_outbox_is_read() -> None:
     assert outbox.decode_owner(golden.read("outbox-owner"), place="o") == golden.OWNER
     assert outbox.decode_pending(golden.read("outbox-pending"), place="p") == golden.PENDING
+    assert outbox.decode_pending(golden.read("outbox-wishing"), place="p") == golden.WISHING
 
 
 def packed(data: bytes) -> pack.Index:

@@ -248,6 +248,8 @@ def test_made_up_contents_are_refused_or_of_the_right_shape(body: bytes) -> None
             decode(frame.wrap(kind, 1, body), place="f")
     with suppress(Corrupt):
         entry.decode(frame.wrap(b"C", entry.VERSION, body), place="f")
+    with suppress(Corrupt):
+        outbox.decode_pending(frame.wrap(b"Q", 2, body), place="f")
 
 
 @pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 32])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import holdfast
-from far import WRITES, FarBackend, opened
+from far import FarBackend, opened
 from holdfast.errors import InvalidState, StorageFull, Unavailable
 from holdfast.format import layout
 from holdfast.repository import connected
@@ -78,7 +78,7 @@ def test_a_run_is_in_the_store_when_it_is_finished(far: FarBackend) -> None:
 def test_a_log_call_asks_nothing_of_the_store_and_a_publishing_is_three_writes(
     far: FarBackend,
 ) -> None:
-    with opened(far, publish_seconds=3600) as store:
+    with opened(far, sends_by_hand=True) as store:
         run = begin(store)
         writer: Any = run._writer
         far.calls.clear()
@@ -141,37 +141,34 @@ def test_an_outage_stops_nothing_and_is_told_once(
     check(far, model=b"weights")
 
 
-def test_what_is_not_sent_is_said_and_sent_by_the_next_who_opens(
-    far: FarBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", [False, True], ids=["the next who opens", "recover"])
+def test_what_is_not_sent_is_said_and_sent_by(
+    far: FarBackend, monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
-    store = opened(far)
+    store = opened(far, sends_by_hand=True)
     run = begin(store)
     far.down = True
-    with run:
-        log(run)
-        run.log_artifact(b"weights", key="model")
-        monkeypatch.setattr("holdfast.run.FINISH_SECONDS", 0.01)
-        left = run.finish(timeout=0.01)
+    log(run)
+    run.log_artifact(b"weights", key="model")
+    left = run.finish(timeout=0)
     assert left is not None
     assert (left.run_id, left.points, left.artifact_bytes) == ("run", 50, 7)
     assert store.unsent() == [left]
     assert "50 points" in str(left)
     store.close()
-    far.down, far.fault = False, no_writes  # or the next who opens may have sent it before we look
+    far.down = False
     abandon(monkeypatch)
-    with opened(far) as store:
-        assert store.unsent()[0].is_open is False
-        far.fault = lambda operation, name: None
-        store.recover()
+    with opened(far, sends_by_hand=asked) as store:
+        if asked:
+            assert store.unsent()[0].is_open is False
+            store.recover()
+        else:
+            assert store._publisher is not None
+            assert store._publisher._next_turn(None)
         assert store.unsent() == []
         assert unsent_files(store) == []
         assert store.run("run").status.value == "Success"
     check(far, model=b"weights")
-
-
-def no_writes(operation: str, name: str) -> None:
-    if operation in WRITES:
-        raise Unavailable(f"{name}: no answer came", name=name)
 
 
 def abandon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +200,7 @@ def test_a_run_begins_while_the_store_cannot_be_reached(far: FarBackend) -> None
 def test_an_id_that_is_taken_is_told_at_the_start_or_when_it_is_known(
     far: FarBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(far) as store:
+    with opened(far, sends_by_hand=True) as store:
         begin(store).finish()
         with pytest.raises(InvalidState, match="exists already"):
             begin(store)
@@ -251,7 +248,7 @@ class Killed(BaseException):
 
 def _work(far: FarBackend) -> None:
     """A short run, sent in three parts by hand, so that each call comes in the same order."""
-    with opened(far, publish_seconds=3600) as store:
+    with opened(far, sends_by_hand=True) as store:
         run = begin(store)
         writer: Any = run._writer
         log(run, 0, 20)
@@ -300,7 +297,7 @@ def _die_at(far: FarBackend, number: int) -> int:
         if len(far.calls) > number:
             raise Unavailable(f"{name}: no answer came", name=name)
 
-    store = opened(far, publish_seconds=3600)
+    store = opened(far, sends_by_hand=True)
     far.calls.clear()
     far.fault = fault
     run = begin(store)
@@ -362,12 +359,12 @@ def test_a_change_is_not_applied_again_over_what_somebody_else_wrote(
     far: FarBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The entry is there, its answer was lost, the process died; another one has changed the tag since."""
-    store = opened(far, publish_seconds=3600)
+    store = opened(far, sends_by_hand=True)
     run = begin(store)
     writer: Any = run._writer
     run.set_tags({"stage": "dev"})
     before = writer.outbox.pending()
-    monkeypatch.setattr(writer.outbox, "forget", lambda numbers, names: None)  # it died before
+    monkeypatch.setattr(writer.outbox, "forget", lambda *sent: None)  # it died before
     writer.publish(roll=True)
     assert writer.outbox.pending() == before
     chain = store.repository.manifest("run")
@@ -385,7 +382,7 @@ def test_a_change_is_not_applied_again_over_what_somebody_else_wrote(
 def test_a_damaged_change_is_named_and_points_go_on(
     far: FarBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(far, publish_seconds=3600) as store:
+    with opened(far, sends_by_hand=True) as store:
         run = begin(store)
         writer: Any = run._writer
         run.set_tags({"a": 1})

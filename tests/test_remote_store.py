@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ import pytest
 from hypothesis import settings
 
 import holdfast
+from far import by_hand
 from holdfast.backend.remote import Patience
 from holdfast.backend.remote_connect import connect_remote
+from holdfast.chain import EMPTY, Chain
 from holdfast.errors import AccessDenied, BackendError, HoldfastError, InvalidValue, NotAStore
+from holdfast.format import layout
 from servers import buckets
 from servers.base import Server
 from servers.faults import FaultProxy, Status
@@ -177,7 +181,7 @@ def _client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_operations_cost(proxied: tuple[FaultProxy, str, dict[str, Any]]) -> None:
     """docs/reference/cost.md holds these numbers."""
     proxy, url, options = proxied
-    with holdfast.open(url, storage_options=options, publish_seconds=3600) as store:
+    with by_hand(holdfast.open(url, storage_options=options)) as store:
         with store.start_run("cost", run_id="cost", capture=False) as run:
             with _counted(proxy) as count:
                 for step in range(1000):
@@ -219,6 +223,67 @@ def test_a_listing_takes_one_request_for_a_thousand_names(
     with _counted(proxy) as count:
         assert backend.folders("heads/") == ["runs"]
         assert count("") == 1
+
+
+@pytest.mark.usefixtures("_client")
+def test_a_metric_of_a_compacted_run_takes_three_requests(
+    proxied: tuple[FaultProxy, str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url, options = proxied
+    monkeypatch.setenv("HOLDFAST_CACHE", "off")
+    with by_hand(holdfast.open(url, storage_options=options)) as store:
+        with store.start_run("cost", run_id="cost", capture=False) as run:
+            for part in range(9):
+                for step in range(100 * part, 100 * part + 100):
+                    run.log({"loss": step / 7, "acc": step / 3}, step=step)
+                run._writer.publish(roll=True)
+        with store.start_run("cost", run_id="plain", capture=False) as run:
+            run.log({"loss": 0.5}, step=0)
+    with holdfast.open(url, storage_options=options, read_only=True) as store:
+        for ask in ({}, {"last": 5}, {"steps": (100, 200)}, {"max_points": 50}):
+            with _counted(proxy) as count:
+                assert len(store.metrics("cost", "loss", **ask))
+                assert count("") == 3
+        with _counted(proxy) as count:
+            assert len(store.metrics("co", "loss")) == 900  # a part of the id is looked up
+            assert count("") > 3
+        with _counted(proxy) as count:
+            assert len(store.metrics("cost", "*")["acc"]) == 900
+            assert count("") == 3
+
+
+@pytest.mark.usefixtures("_client")
+def test_listing_runs_is_one_page_for_a_thousand_heads(
+    proxied: tuple[FaultProxy, str, dict[str, Any]],
+) -> None:
+    proxy, url, options = proxied
+    holdfast.open(url, storage_options=options).close()
+    backend = connect_remote(url, options)
+
+    def add(number: int) -> None:
+        about = {"run_id": f"r{number}", "experiment_id": "e", "status": "Success"}
+        chain = Chain(backend, layout.manifest(f"r{number}"))
+        chain.commit(EMPTY, lambda state: {"run": {**about, "created_at": number}})
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(add, range(1100)))
+    with holdfast.open(url, storage_options=options, read_only=True) as store:
+        with _counted(proxy) as count:
+            assert len(store.runs()) == 1100
+            assert count("GET .*manifest/0") == 1100
+        with _counted(proxy) as count:
+            assert len(store.runs()) == 1100
+            assert count("") == count("list-type=2") == 2  # pages
+        add(1100)
+        with _counted(proxy) as count:
+            assert len(store.runs()) == 1101
+            assert (count("list-type=2"), count("")) == (2, 3)
+    with (
+        holdfast.open(url, storage_options=options, read_only=True) as store,
+        _counted(proxy) as count,
+    ):
+        assert len(store.runs()) == 1101  # another process: the catalog is on this machine
+        assert count("") == 2
 
 
 # Credentials.
@@ -327,7 +392,7 @@ def test_many_artifacts_are_one_step_of_the_chain(
 ) -> None:
     proxy, url, options = proxied
     data = {f"layers/{number}.bin": os.urandom(100) for number in range(200)}
-    with holdfast.open(url, storage_options=options, publish_seconds=3600) as store:
+    with by_hand(holdfast.open(url, storage_options=options)) as store:
         with store.start_run("many", run_id="many", capture=False) as run:
             proxy.clear()
             run.log_artifacts(data)

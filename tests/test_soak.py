@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,22 @@ import pytest
 
 import holdfast
 from servers import buckets
-from servers.base import Server
+from servers.ceph import Ceph
 from servers.faults import FaultProxy, Reset, Status
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
 pytest.importorskip("fsspec", reason="object stores need fsspec: pip install 'holdfast[s3]'")
 
 
-def _soak(ceph: Server, processes: int, seconds: float) -> None:
-    bucket = buckets.s3_bucket(ceph.url)
-    url = f"s3://{bucket}/lab"
+def _soak(ceph: Ceph, processes: int, seconds: float) -> None:
+    url = f"s3://{buckets.s3_bucket(ceph.url)}/lab"
     with holdfast.open(url, storage_options=buckets.s3_options(ceph.url)):
         pass
-    with FaultProxy(ceph.url, seed=7) as proxy:
-        proxy.rule("", Reset(), chance=0.10)
-        proxy.rule("", Status(503), chance=0.05)
-        proxy.rule("", Reset(after=True), chance=0.02)
-        said = _written(url, processes, seconds, buckets.s3_options(proxy.url))
-        assert proxy.faults > 10 * processes
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(_bad_network(gateway)) for gateway in ceph.urls]
+        said = _written(url, processes, seconds, [proxy.url for proxy in proxies])
+        for proxy in proxies:
+            assert proxy.faults > 10 * processes / len(proxies)
     assert [process["unsent"] for process in said] == [[] for _ in said]
     with holdfast.open(url, storage_options=buckets.s3_options(ceph.url), read_only=True) as store:
         runs = {run_id: about for process in said for run_id, about in process["runs"].items()}
@@ -41,13 +40,22 @@ def _soak(ceph: Server, processes: int, seconds: float) -> None:
         assert {run.status.value for run in store.runs()} == {"Success"}
 
 
+def _bad_network(gateway: str) -> FaultProxy:
+    proxy = FaultProxy(gateway, seed=7)
+    proxy.rule("", Reset(), chance=0.10)
+    proxy.rule("", Status(503), chance=0.05)
+    proxy.rule("", Reset(after=True), chance=0.02)
+    return proxy
+
+
 def _written(
-    url: str, processes: int, seconds: float, options: dict[str, Any]
+    url: str, processes: int, seconds: float, endpoints: list[str]
 ) -> list[dict[str, Any]]:
+    """Processes that write until time is up, each through one of the endpoints; what they say."""
     script = str(Path(__file__).with_name("soak_writer.py"))
     started = [
         subprocess.Popen(
-            [sys.executable, script, url, f"p{number}", str(seconds), json.dumps(options)],
+            [sys.executable, script, url, f"p{number}", str(seconds), _options(endpoints, number)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -59,6 +67,10 @@ def _written(
         for process in started:
             process.kill()
             process.wait()
+
+
+def _options(endpoints: list[str], number: int) -> str:
+    return json.dumps(buckets.s3_options(endpoints[number % len(endpoints)]))
 
 
 def _check(store: holdfast.ExperimentStore, run_id: str, about: dict[str, Any]) -> None:
@@ -85,10 +97,15 @@ def _check(store: holdfast.ExperimentStore, run_id: str, about: dict[str, Any]) 
     assert len(spools) == len(set(spools))
 
 
-def test_a_short_soak(ceph: Server) -> None:
+def test_a_short_soak(ceph: Ceph) -> None:
     _soak(ceph, 4, 10)
 
 
 @pytest.mark.slow
-def test_sixteen_processes_for_a_minute(ceph: Server) -> None:
+def test_sixteen_processes_for_a_minute(ceph: Ceph) -> None:
     _soak(ceph, 16, 60)
+
+
+@pytest.mark.slow
+def test_sixteen_processes_for_a_minute_through_two_gateways(ceph_on_disk: Ceph) -> None:
+    _soak(ceph_on_disk, 16, 60)

@@ -141,7 +141,7 @@ def test_a_forked_child_logs_to_the_same_run_beside_its_parent(tmp_path: Path) -
     """
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-        check=True, timeout=60,
+        check=True, timeout=300,
     )  # fmt: skip
     with holdfast.open(tmp_path / "lab") as store:
         assert store.metrics("forked", "parent").steps.tolist() == list(range(200))

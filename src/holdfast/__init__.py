@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.ops.aliases import Alias
+    from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
+    from holdfast.ops.findings import Finding
+    from holdfast.ops.fsck import Report
+    from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
+    from holdfast.ops.repair import Repaired
+    from holdfast.ops.snapshots import Taken
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
-    from holdfast.ops.verify import Finding
+    from holdfast.ops.versions import Version
     from holdfast.records import (
         ArtifactRecord,
         ExperimentRecord,
@@ -30,12 +38,13 @@ if TYPE_CHECKING:
     from holdfast.storage import ExperimentStorage, StoreStorage
     from holdfast.store import ExperimentStore
     from holdfast.store import ExperimentStore as open  # noqa: N813
-    from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
+    from holdfast.summary import ArtifactInfo, InputInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
     from holdfast.together import Aligned, SeriesMap
 
 # Name -> module: each is imported when it is first asked for, so that `import holdfast` is quick.
 _WHERE = {
+    "Alias": "ops.aliases",
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
@@ -43,11 +52,15 @@ _WHERE = {
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
-    "Finding": "ops.verify",
+    "Finding": "ops.findings",
     "HoldfastError": "errors",
+    "InputInfo": "summary",
+    "Lineage": "ops.ancestry",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Repaired": "ops.repair",
+    "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
     "RunStatus": "records",
@@ -56,7 +69,9 @@ _WHERE = {
     "SeriesMap": "together",
     "SqlRows": "sql",
     "StoreStorage": "storage",
+    "StoredArtifact": "ops.handle",
     "Tail": "ops.tail",
+    "Taken": "ops.snapshots",
     "TailRecord": "ops.look",
     "TensorChange": "ops.diff",
     "TensorInfo": "ops.tensors",
@@ -66,9 +81,13 @@ _WHERE = {
     "Usage": "ops.usage",
     "UsageRow": "ops.usage",
     "Unsent": "ops.publish",
+    "Version": "ops.versions",
+    "fsck": "checking",
+    "repair": "checking",
 }
 
 __all__ = [
+    "Alias",
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
@@ -78,9 +97,13 @@ __all__ = [
     "ExperimentStore",
     "Finding",
     "HoldfastError",
+    "InputInfo",
+    "Lineage",
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Repaired",
+    "Report",
     "Run",
     "RunRecord",
     "RunStatus",
@@ -89,8 +112,10 @@ __all__ = [
     "SeriesMap",
     "SqlRows",
     "StoreStorage",
+    "StoredArtifact",
     "Tail",
     "TailRecord",
+    "Taken",
     "TensorChange",
     "TensorInfo",
     "TensorSlice",
@@ -99,7 +124,10 @@ __all__ = [
     "Unsent",
     "Usage",
     "UsageRow",
+    "Version",
+    "fsck",
     "open",
+    "repair",
 ]
 
 

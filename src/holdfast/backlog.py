@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Protocol
 
+from holdfast import process
 from holdfast.errors import BackendError, StorageFull
 from holdfast.names import size_of
 from holdfast.outbox import outboxes
@@ -39,6 +40,11 @@ class Backlog:
     def __init__(self, repository: Repository, limit_bytes: int | None) -> None:
         self._repository = repository
         self.limit_bytes = limit(limit_bytes)
+        self.after_fork()
+        process.tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """In a child process: what others do is not known, and nobody here holds a lock."""
         self._lock = threading.Lock()
         self._counted = (0.0, 0)  # (when, bytes)
         self._less = threading.Condition()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from blake3 import blake3
 
 from holdfast.backend.base import Backend, Staged
+from holdfast.backend.local import LocalBackend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt
 from holdfast.format import layout, recipe
@@ -67,11 +69,16 @@ def _publish(backend: Backend, staged: Staged, name: str, size: int) -> bool:
     return True
 
 
-def copy(source: Backend, target: Backend, digest: Digest) -> bool:
-    """Store a blob of `source` in `target` too; False if it was there. Raises Corrupt for damaged bytes,
-    and stores nothing then."""
-    name, sha, size = layout.blob(digest), hashlib.sha256(), 0
-    staged = target.stage()
+def copy(
+    source: Backend,
+    target: Backend,
+    digest: Digest,
+    place: Callable[[Digest], str] = layout.blob,
+) -> bool:
+    """Store a blob of `source`, or a pack (`layout.pack`), in `target` too; False if it was there. Raises
+    Corrupt for damaged bytes, and stores nothing then."""
+    name, sha, size = place(digest), hashlib.sha256(), 0
+    staged = _staged(source, target, name)
     try:
         for piece in source.chunks(name):
             sha.update(piece)
@@ -82,6 +89,16 @@ def copy(source: Backend, target: Backend, digest: Digest) -> bool:
         return _publish(target, staged, name, size)
     finally:
         staged.abort()
+
+
+def _staged(source: Backend, target: Backend, name: str) -> Staged:
+    """What takes the bytes of `name`; a file of this machine is sent from where it lies."""
+    send = getattr(target, "stage_file", None)  # remote backends have it
+    if send is None or not isinstance(source, LocalBackend):
+        return target.stage()
+    path = os.path.join(source.root, *name.split("/"))
+    staged: Staged = send(path, source.stat(name).size_bytes)
+    return staged
 
 
 def _put_recipe(backend: Backend, digest: Digest, size: int, ids: list[bytes]) -> None:

@@ -83,8 +83,10 @@ class Chain:
         return self.load()
 
     def _numbers(self) -> list[int]:
-        numbers = (layout.entry_number(stat.name) for stat in self.backend.walk(self.prefix))
-        return [number for number in numbers if number is not None]
+        found = (stat.name for stat in self.backend.walk(self.prefix))
+        # Another alias may lie below this one: `aliases/prod/00000003`, `aliases/prod/resnet/00000000`.
+        own = (name for name in found if "/" not in name[len(self.prefix) :])
+        return [number for name in own if (number := layout.entry_number(name)) is not None]
 
     def _newest(self, numbers: Iterable[int]) -> int:
         present = set(numbers)

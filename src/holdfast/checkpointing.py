@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from holdfast.digest import Digest
@@ -11,6 +11,7 @@ from holdfast.ops.lookup import find_run
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
+    from holdfast.format.alias import Target
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.tensors import Tensors
     from holdfast.ops.usage import Usage
@@ -21,7 +22,7 @@ class CheckpointMethods:
     """Mixed into ExperimentStore."""
 
     repository: Repository
-    _address: Callable[[str, str | None], Mapping[str, Any]]
+    _artifact: Callable[[str, str | None], Target]
     _ask: Callable[[Callable[[Catalog], Any]], Any]
 
     def open_tensors(self, address: str, key: str | None = None) -> Tensors:
@@ -32,9 +33,9 @@ class CheckpointMethods:
         """
         from holdfast.ops.tensors import open_tensors
 
-        about = self._address(address, key)
-        digest = Digest.parse(about["digest"])
-        kind = self._kind(digest) if key is None else about["kind"]
+        found = self._artifact(address, key)
+        digest = Digest.parse(str(found.digest))
+        kind = self._kind(digest) if found.run_id is None else str(found.kind)
         return open_tensors(self.repository, digest, kind)
 
     def _kind(self, digest: Digest) -> str:
@@ -48,12 +49,13 @@ class CheckpointMethods:
     ) -> list[TensorChange]:
         """Which tensors changed from one checkpoint to another, and how much.
 
-        Each is `RUN:KEY`, (run, key) or `sha256:<hex>`. What both share is not read; the rest is read
+        Each is an address or (run, key). What both share is not read; the rest is read
         a window at a time. Raises ArtifactNotFound, InvalidValue, Corrupt.
         """
         from holdfast.ops.diff import diff
 
-        return list(diff(*(self.open_tensors(*_split(address)) for address in (one, other))))
+        pairs = ((one, None) if isinstance(one, str) else one for one in (one, other))
+        return list(diff(*(self.open_tensors(*pair) for pair in pairs)))
 
     def load_checkpoint(
         self, run_id: str, step: int | str | None = None, *, framework: str = "numpy"
@@ -78,7 +80,7 @@ class CheckpointMethods:
 
     def _unpickled(self, run_id: str, key: str) -> Any:
         """What torch saved, None if torch did not write it."""
-        if self._address(run_id, key)["kind"] == "directory":
+        if self._artifact(run_id, key).kind == "directory":
             return None
         import torch
 
@@ -110,15 +112,3 @@ class CheckpointMethods:
             for run_id, _, state, name, _ in every
         ]
         return usage(self.repository, states, by)
-
-
-def _split(address: str | tuple[str, str]) -> tuple[str, str | None]:
-    """(run or digest, key). Raises InvalidValue."""
-    if isinstance(address, tuple):
-        return address
-    if address.startswith("sha256:"):
-        return address, None
-    run, colon, key = address.partition(":")
-    if not colon:
-        raise InvalidValue(f"{address!r} is no checkpoint: write it as RUN:KEY or sha256:<hex>")
-    return run, key

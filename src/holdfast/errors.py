@@ -46,6 +46,12 @@ class QueryError(InvalidValue):
     code = "query_error"
 
 
+class Ambiguous(InvalidValue):
+    """An address could be several things; `candidates` are addresses that say which."""
+
+    code = "ambiguous"
+
+
 class InvalidState(HoldfastError):
     """The operation does not fit the state of the run, for example finishing it twice."""
 
@@ -56,6 +62,12 @@ class RunBusy(InvalidState):
     """Another live process writes this run; `writer` names it."""
 
     code = "run_busy"
+
+
+class AliasMoved(InvalidState):
+    """An alias does not name what it was expected to (`expected`, `found`); it was not moved."""
+
+    code = "alias_moved"
 
 
 class NotFound(HoldfastError, LookupError):
@@ -76,8 +88,22 @@ class ArtifactNotFound(NotFound):
     code = "artifact_not_found"
 
 
+class AliasNotFound(NotFound):
+    code = "alias_not_found"
+
+
+class SnapshotNotFound(NotFound):
+    code = "snapshot_not_found"
+
+
 class MetricNotFound(NotFound):
     code = "metric_not_found"
+
+
+class NotSynced(NotFound):
+    """The file was left out when its run was synced into this store; `source` says where it is."""
+
+    code = "not_synced"
 
 
 class NotAStore(HoldfastError):
@@ -102,6 +128,12 @@ class DigestMismatch(Corrupt):
     """Bytes do not hash to the digest that names them (`expected`, `found`)."""
 
     code = "digest_mismatch"
+
+
+class BadSignature(Corrupt):
+    """A signature is there, and whoever it names did not make it (`snapshot`)."""
+
+    code = "bad_signature"
 
 
 class BackendError(HoldfastError):

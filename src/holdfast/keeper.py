@@ -6,12 +6,11 @@ raised by `flush` and `finish`, which are asked to be certain.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from typing import Any, Protocol
 
+from holdfast import process
 from holdfast.errors import HoldfastError
 from holdfast.liveness import BEAT_SECONDS
 
@@ -42,7 +41,7 @@ class Keeper:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
-        _keepers.add(self)
+        process.tell_of_forks(self)
 
     def add(self, writer: Kept) -> None:
         """Look after `writer` from now on."""
@@ -114,15 +113,3 @@ def logger() -> Any:
     import logging  # late: most processes never have anything to say
 
     return logging.getLogger("holdfast")
-
-
-_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for keeper in list(_keepers):
-        keeper.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

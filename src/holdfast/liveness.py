@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast import process
+from holdfast.backend.base import Backend, Stat
 
 BEAT_SECONDS = 15
 STALE_SECONDS = 120
@@ -16,7 +17,7 @@ def is_dead(identity: dict[str, Any] | None, last_beat: Callable[[], int | None]
     """True if the process `identity` is surely gone.
 
     On this machine the process table answers. For another one silence of STALE_SECONDS does, and only
-    then `last_beat` is asked when it was last heard of (ns since 1970).
+    then `last_beat` is asked when it was last heard of (ns since 1970 by this machine's clock).
     """
     if not identity:
         return True
@@ -24,4 +25,19 @@ def is_dead(identity: dict[str, Any] | None, last_beat: Callable[[], int | None]
     if alive is not None:
         return not alive
     beat = last_beat()
-    return beat is None or time.time_ns() - beat > STALE_SECONDS * 1_000_000_000
+    return beat is None or now() - beat > STALE_SECONDS * 1_000_000_000
+
+
+def now() -> int:
+    """This machine's clock, in ns since 1970."""
+    return time.time_ns()
+
+
+def heard(backend: Backend, beat: Stat) -> int:
+    """When a heartbeat was written, by this machine's clock; a bucket's own may be another."""
+    inner: Any = backend
+    while inner is not None:
+        if (ahead := getattr(inner, "clock_ahead", None)) is not None:
+            return beat.modified - int(ahead())
+        inner = getattr(inner, "inner", None)
+    return beat.modified

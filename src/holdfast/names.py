@@ -11,8 +11,10 @@ from holdfast.errors import InvalidValue
 
 MAX_ID_BYTES = 128
 MAX_KEY_BYTES = 512
+MAX_ALIAS_BYTES = 200  # its head has the whole name in one part of a path
 MAX_RANK = 2**31 - 1
 _NOT_IN_IDS = set('/\\:*?"<>|')
+_FIRST_PARTS = ("runs", "aliases", "experiments", "snapshots")  # what addresses begin with
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?\Z", re.IGNORECASE)
 
 
@@ -46,6 +48,28 @@ def check_key(kind: str, value: str) -> str:
         if part in ("", ".", ".."):
             _refuse(kind, value, f"it has the part {part!r}", "name every part between '/'")
         _check_device(kind, value, part)
+    return value
+
+
+def check_alias(kind: str, value: str) -> str:
+    """`value`, if it can be the name of an alias or a snapshot: parts between '/', each as an id.
+
+    `prod` and `prod/resnet` are such names. Raises InvalidValue.
+    """
+    _check_text(kind, value, MAX_ALIAS_BYTES)
+    parts = value.split("/")
+    for part in parts:
+        if not part:
+            _refuse(kind, value, "it has an empty part", "name every part between '/'")
+        check_id(kind, part)
+        if "@" in part:
+            _refuse(kind, value, "it holds '@'", "leave that out")
+        if re.fullmatch(r"[0-9]{8}", part):
+            _refuse(kind, value, f"{part} looks like a generation", "do not use 8 digits alone")
+    if parts[0] in _FIRST_PARTS:
+        _refuse(kind, value, f"addresses begin with {parts[0]}/", "choose another first part")
+    if value == "sha256":
+        _refuse(kind, value, "it would look like a digest", "choose another name")
     return value
 
 

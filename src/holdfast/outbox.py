@@ -17,19 +17,26 @@ from holdfast.backend.local import LocalBackend
 from holdfast.errors import Corrupt, InvalidState, NameNotFound
 from holdfast.format import layout
 from holdfast.format import outbox as files
-from holdfast.format.outbox import FOLDER, Owner, Pending
+from holdfast.format.outbox import FOLDER, Owner, Pending, Wish
 
 _OWNER, _CHANGES, _LOCK = "owner", "changes/", "lock"
 STAGED = ("blobs/", "recipes/")
 
 
 class Outbox:
-    """Changes in order, and the blobs and recipes that they need. Thread-safe."""
+    """Changes in order, and the artifacts that they need. Thread-safe.
+
+    In `place` are blobs and recipes that are sent as they are; `originals` are sent as what is made of
+    them, which is in `ready` (ops/forward.py).
+    """
 
     def __init__(self, state: LocalBackend, owner: Owner) -> None:
         self.owner = owner
         self.name = f"{FOLDER}{owner.run_id}@{owner.writer}/"
         self.place = LocalBackend(os.path.join(state.root, *self.name.rstrip("/").split("/")))
+        self.originals = LocalBackend(os.path.join(self.place.root, "originals"))
+        self.ready = LocalBackend(os.path.join(self.place.root, "ready"))
+        self.wishes: dict[str, Wish] = {}  # of what is being stored just now, by key
         self._lock = threading.Lock()
         self._next: int | None = None
 
@@ -67,20 +74,48 @@ class Outbox:
     def has_changes(self) -> bool:
         return bool(self._numbers())
 
+    def wish(self, key: str, wish: Wish) -> None:
+        """An original for the artifact `key` is going to be stored: none that is there goes until
+        `take_wishes`, when the change that names it is added or never will be."""
+        with self._lock:
+            self.wishes[key] = wish
+
+    def take_wishes(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self.wishes.pop(key, None)
+
     def forget(self, numbers: Iterable[int], names: Iterable[str]) -> None:
         """Remove what is in the store: changes first, since they need the files."""
         for number in sorted(numbers):
             self.place.delete(_change(number))
         for name in names:
             self.place.delete(name)
+        for stat in list(self.ready.walk("")):
+            self.ready.delete(stat.name)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the originals if no change waits for any."""
+        with self._lock:
+            waits = self.wishes or any(self._is_wishing(number) for number in self._numbers())
+            for stat in [] if waits else list(self.originals.walk("")):
+                self.originals.delete(stat.name)
+
+    def _is_wishing(self, number: int) -> bool:
+        try:
+            return bool(self._read(number).wishes)
+        except Corrupt:
+            return True  # nobody can tell
 
     def staged(self) -> list[str]:
         """The names of the files that wait, blobs first."""
         return [stat.name for folder in STAGED for stat in self.place.walk(folder)]
 
     def size_bytes(self) -> int:
-        """What the files that wait take."""
-        return sum(stat.size_bytes for folder in STAGED for stat in self.place.walk(folder))
+        """What the files that wait take, as they were given."""
+        waits = sum(stat.size_bytes for folder in STAGED for stat in self.place.walk(folder))
+        return waits + sum(stat.size_bytes for stat in self.originals.walk("blobs/"))
 
     def is_orphan(self) -> bool:
         """True if the process that owns it is gone, as this machine's process table says."""

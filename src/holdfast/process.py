@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
 def identity() -> dict[str, Any]:
@@ -45,6 +46,30 @@ def is_alive(who: dict[str, Any]) -> bool | None:
 def describe(who: dict[str, Any]) -> str:
     """For a person: `process 4711 on host gpu3`."""
     return f"process {who.get('pid', '?')} on host {who.get('host', '?')}"
+
+
+class Forked(Protocol):
+    """What a child process has to begin anew."""
+
+    def after_fork(self) -> None:
+        """In the child: no thread but this one runs here, and locks may be held by nobody."""
+
+
+_forked: weakref.WeakSet[Forked] = weakref.WeakSet()
+
+
+def tell_of_forks(one: Forked) -> None:
+    """Have `one.after_fork` called in every child process, while `one` is in use."""
+    _forked.add(one)
+
+
+def _after_fork() -> None:
+    for one in list(_forked):
+        one.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _host() -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from typing import Protocol
 
+from holdfast import process
 from holdfast.errors import HoldfastError, InvalidState, InvalidValue, Unavailable
 from holdfast.keeper import logger
 from holdfast.liveness import BEAT_SECONDS
@@ -47,13 +47,13 @@ class Publisher:
     """Sends for every open writer of one remote store."""
 
     def __init__(self, repository: Repository, seconds: float | None = None) -> None:
-        self._repository = repository.hasty()
+        self.repository = repository.hasty()
         self._seconds = interval(seconds)
         self.reachable = True
         self._begin()
         if not repository.answered:
             self._silent(Unavailable("it was opened as this machine remembers it"))
-        _publishers.add(self)
+        process.tell_of_forks(self)
 
     def _begin(self) -> None:
         self._writers: list[Sender] = []
@@ -102,7 +102,7 @@ class Publisher:
         """Have `writer` sent and wait until it is `done`, or cannot be sent, or time is up; unless
         `patient`, also no longer than the store answers."""
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while not done.is_set() and self._thread is not None:
+        while not done.is_set() and not self._closed:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 break
@@ -120,7 +120,9 @@ class Publisher:
             # One that is under way may have passed the writer already.
             wanted = self._turns + (2 if self._is_busy else 1)
             self._wake.set()
-            return self._turn.wait_for(lambda: self._turns >= wanted, timeout_seconds)
+            return self._turn.wait_for(
+                lambda: self._turns >= wanted or self._closed, timeout_seconds
+            )
 
     def catch_up(self, timeout_seconds: float) -> bool:
         """Have artifacts, tags and the like of every writer here sent, if the store answers."""
@@ -134,7 +136,9 @@ class Publisher:
 
     def close(self) -> None:
         """Stop; what is not sent stays on this machine."""
-        self._closed = True
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
         self._wake.set()
         thread, self._thread = self._thread, None
         if thread and thread is not threading.current_thread():
@@ -182,10 +186,10 @@ class Publisher:
     def _knock(self) -> None:
         """If the store did not answer, see whether it does now, before anything is prepared for it."""
         if not self.reachable:
-            if not self._repository.is_there():
-                raise Unavailable(f"{self._repository.backend.url} is another store than before")
+            if not self.repository.is_there():
+                raise Unavailable(f"{self.repository.backend.url} is another store than before")
             self.reachable = True
-            logger().warning("%s answers again: sending what waits", self._repository.backend.url)
+            logger().warning("%s answers again: sending what waits", self.repository.backend.url)
 
     def _publish(self, writer: Sender, beat: bool) -> None:
         try:
@@ -205,7 +209,7 @@ class Publisher:
 
     def _send_left(self) -> None:
         try:
-            for item in send_left(self._repository, wait=False):
+            for item in send_left(self.repository, wait=False):
                 self._tell(f"run {item.run_id}", str(item.problem))
         except Unavailable:
             raise
@@ -226,7 +230,7 @@ class Publisher:
             logger().warning(
                 "%s does not answer: %s (training goes on; what it writes stays on this machine "
                 "until then)",
-                self._repository.backend.url, error.message,
+                self.repository.backend.url, error.message,
             )  # fmt: skip
 
 
@@ -242,15 +246,3 @@ def interval(seconds: float | None) -> float:
             f"publish_seconds is {text!r}: give the seconds between two publishings", value=text
         )
     return found
-
-
-_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for publisher in list(_publishers):
-        publisher.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from holdfast import process
 from holdfast.backend.base import Appender
 from holdfast.backlog import Backlog
 from holdfast.chain import Decide, Snapshot
-from holdfast.errors import BackendError, Corrupt, HoldfastError, InvalidState, InvalidValue
+from holdfast.digest import Digest
+from holdfast.errors import BackendError, Corrupt, HoldfastError, InvalidState
 from holdfast.format import layout, manifest
 from holdfast.format.manifest import State
-from holdfast.format.outbox import Pending
+from holdfast.format.outbox import Pending, Wish
 from holdfast.ops import artifacts, ranks
 from holdfast.ops.compact import FAN_OUT, tidy, tidy_open
 from holdfast.ops.ingest import Wanted
@@ -76,36 +77,51 @@ class RemoteWriter(RunWriter):
             self.outbox.remove()
             raise self.problem
 
-    def target(self) -> Repository:
-        """The outbox, while there is room for artifacts. Raises StorageFull when too much waits already."""
-        self.backlog.admit(self.publisher)
-        return replace(self.repository, backend=self._outbox().place)
-
     def how(
         self,
         key: str,
+        source: artifacts.Source,
         layout: str | None,
         default: str,
         base: str | None = None,
         compact: bool = False,
         kept: int | None = None,
     ) -> artifacts.How:
-        """Plain: what an artifact shares with others is in the store, and may not be asked for here."""
-        if layout == "packed" or base is not None or compact:
-            raise InvalidValue(
-                f"artifact {key!r}: an open run of a bucket stores plain files, so that nothing waits for "
-                f"the network: store.pack({self.run_id!r}, {key!r}) packs it once it is there",
-                key=key,
-            )
-        return artifacts.How(Wanted("plain"), Lineage)
+        """As it is: what it shares with others is in the store, and the publisher looks for that."""
+        wanted, plain = Wanted(layout or default, compact), artifacts.How(Wanted("plain"), Lineage)
+        if base is not None:
+            self._check_base(base)
+        if not artifacts.may_share(source, wanted):
+            return plain
+        outbox = self._outbox()
+        outbox.wish(key, Wish(wanted.layout, base, compact))
+        return replace(plain, into=replace(self.repository, backend=outbox.originals))
+
+    @contextmanager
+    def storing(self, *keys: str) -> Iterator[Repository]:
+        """Raises StorageFull when too much waits already."""
+        self.backlog.admit(self.publisher)
+        outbox = self._outbox()
+        try:
+            yield replace(self.repository, backend=outbox.place)
+        finally:
+            outbox.take_wishes(keys)
+
+    def _check_base(self, base: str) -> None:
+        """Refuse what cannot be a base. Whether the store has a digest is only known when it is asked."""
+        if self.rank is None and base not in self._known().get("artifacts", {}):
+            Digest.parse(base)
 
     def commit(self, change: State | Decide) -> None:
         with self._slow:
             if self.closed:  # by another thread, meanwhile
                 raise self.finished()
             made = change(self._known()) if callable(change) else change
-            self.begin(Pending(layout.manifest(self.run_id), made))
-        stored = filter(None, made.get("artifacts", {}).values())
+            keys = made.get("artifacts", {})
+            waits = self._outbox().wishes
+            wishes = {key: waits[key] for key in keys if keys[key] and key in waits}
+            self.begin(Pending(layout.manifest(self.run_id), made, wishes=wishes))
+        stored = filter(None, keys.values())
         self.backlog.add(sum(one["size_bytes"] for one in stored))
 
     def _known(self) -> State:
@@ -228,7 +244,7 @@ class RemoteWriter(RunWriter):
             if self.outbox is None or not (names or closed or self._has_changes()):
                 return
             if closed:  # what its children wrote belongs to the run that ends
-                send_left(self.repository, self.run_id, wait=False)
+                send_left(self.publisher.repository, self.run_id, wait=False)
             self._send(self.outbox, names, closed)
             self.begun.set()
             if closed:
@@ -238,7 +254,7 @@ class RemoteWriter(RunWriter):
                 self.sent.set()
 
     def _send(self, outbox: Outbox, names: list[str], closed: bool) -> None:
-        repository = self.repository
+        repository = self.publisher.repository
         self.snapshot = send(repository, outbox, names, base=self.snapshot, full=closed)
         with self._slow:
             self._unsealed = [name for name in self._unsealed if name not in names]

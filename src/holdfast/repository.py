@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -52,7 +52,10 @@ class Repository:
     spools: Backend  # where open spools lie: the store itself, or this machine for a remote one
     store_id: str
     read_only: bool
+    as_of: Digest | None = None  # the snapshot that it shows, if it is not the store as it is now
     answered: bool = True  # False for a remote store that was opened while it could not be reached
+    # How to open it in another process; never stored, and never shown, since they may hold a secret.
+    options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_remote(self) -> bool:
@@ -117,10 +120,35 @@ def open_repository(
     _check_features(backend.url, about)
     backend = _with_cache(backend, about) if cache else backend
     if read_only:
-        return _wired(WatchedBackend(backend, refuse_writes), about, True)
-    if SINGLE_WRITER in about["features"]["write"] and not single_writer:
-        return _wired(WatchedBackend(backend, partial(refuse_writes, why=_ONE_WRITER)), about, True)
-    return replace(_wired(backend, about, False), answered=answered)
+        opened = _wired(WatchedBackend(backend, refuse_writes), about, True)
+    elif SINGLE_WRITER in about["features"]["write"] and not single_writer:
+        refuse = partial(refuse_writes, why=_ONE_WRITER)
+        opened = _wired(WatchedBackend(backend, refuse), about, True)
+    else:
+        opened = replace(_wired(backend, about, False), answered=answered)
+    return replace(opened, options=storage_options)
+
+
+def opened_anyway(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    read_only: bool = True,
+) -> Repository:
+    """The store at `url` without a cache; also one whose store.json is damaged or missing, as long as there
+    is anything of a store: for who looks for damage, and mends it. Raises NotAStore."""
+    try:
+        return open_repository(
+            url, create=False, read_only=read_only, storage_options=storage_options,
+            single_writer=not read_only, cache=False,
+        )  # fmt: skip
+    except (Corrupt, NotAStore, UnsupportedFormat):
+        backend = connect(url, storage_options)
+        if not any(backend.folders(prefix) for prefix in (layout.RUNS, layout.EXPERIMENTS)):
+            raise
+    spools = backend if backend.capabilities.append else LocalBackend(state_place("unknown"))
+    seen = WatchedBackend(backend, refuse_writes) if read_only else backend
+    return Repository(seen, spools, "", read_only, options=storage_options)
 
 
 def connected(backend: Backend, *, single_writer: bool = False) -> Repository:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.errors import InvalidValue
+from holdfast.format import inputs
 from holdfast.names import check_key
 from holdfast.ops import artifacts, checkpoints
 from holdfast.ops.tags import checked_tags
@@ -16,8 +18,10 @@ from holdfast.values import checked_step
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.publish import Unsent
     from holdfast.ops.tail import Tail
+    from holdfast.repository import Repository
     from holdfast.series import Series
     from holdfast.store import ExperimentStore
 
@@ -72,12 +76,14 @@ class Run:
         """
         self._refuse_finished()
         check_key("artifact", key)
-        about = self._stored(source, key, layout, base, compact)
-        self._writer.commit({"artifacts": {key: about}})
+        with self._writer.storing(key) as place:
+            about = self._stored(place, source, key, layout, base, compact)
+            self._writer.commit({"artifacts": {key: about}})
         return ArtifactInfo.from_state(key, about)
 
     def _stored(
         self,
+        place: Repository,
         source: artifacts.Source,
         key: str,
         layout: str | None = None,
@@ -86,8 +92,8 @@ class Run:
         kept: int | None = None,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        how = self._writer.how(key, layout, self.store.layout, base, compact, kept)
-        return artifacts.store(self._writer.target(), source, None, how)
+        how = self._writer.how(key, source, layout, self.store.layout, base, compact, kept)
+        return artifacts.store(place, source, None, how)
 
     def log_checkpoint(
         self,
@@ -120,11 +126,11 @@ class Run:
             values = self.store.metrics(self.id, best.metric, last=1).values
             about["metrics"] = {best.metric: float(values[-1])}
             about["best"] = {"metric": best.metric, "mode": best.mode}
-        with checkpoints.as_file(state, format) as path:
-            artifact = self._stored(path, key, kept=checkpoints.kept(last, best), **how)
-        self._writer.commit(
-            lambda state: checkpoints.change(state, key, artifact, about, last, best)
-        )
+        with self._writer.storing(key) as place, checkpoints.as_file(state, format) as path:
+            artifact = self._stored(place, path, key, kept=checkpoints.kept(last, best), **how)
+            self._writer.commit(
+                lambda state: checkpoints.change(state, key, artifact, about, last, best)
+            )
         return ArtifactInfo.from_state(key, artifact)
 
     def log_artifacts(self, sources: Mapping[str, artifacts.Source]) -> dict[str, ArtifactInfo]:
@@ -133,10 +139,27 @@ class Run:
         self._refuse_finished()
         for key in sources:
             check_key("artifact", key)
-        hows = {key: self._writer.how(key, None, self.store.layout) for key in sources}
-        abouts = artifacts.store_many(self._writer.target(), sources, hows.__getitem__)
-        self._writer.commit({"artifacts": abouts} if abouts else {})
+        with self._writer.storing(*sources) as place:
+            hows = {
+                key: self._writer.how(key, source, None, self.store.layout)
+                for key, source in sources.items()
+            }
+            abouts = artifacts.store_many(place, sources, hows.__getitem__)
+            self._writer.commit({"artifacts": abouts} if abouts else {})
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
+    def use_artifact(self, artifact: Any, key: str | None = None) -> StoredArtifact:
+        """Note that this run reads an artifact, and give it: `.read()`, `.open()`, `.get(to=…)`.
+
+        `artifact` is any address, or what says which bytes by itself: an entry of a lock file, a
+        `Version`, a `StoredArtifact`. Those, and `sha256:…`, are noted even while a remote store does not
+        answer. Raises InvalidValue, Ambiguous, ArtifactNotFound, RunNotFound, AliasNotFound, Unavailable.
+        """
+        self._refuse_finished()
+        found, asked = self.store._to_use(artifact, key)
+        at = time.time_ns()
+        self._writer.commit(lambda state: inputs.used(state, found.target, asked, at))
+        return found
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Add tags or change them; a value of None takes the tag away."""

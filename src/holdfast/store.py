@@ -11,24 +11,29 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
+from holdfast.checking import CheckingMethods
 from holdfast.checkpointing import CheckpointMethods
-from holdfast.digest import Digest
 from holdfast.errors import HoldfastError
+from holdfast.naming import NamingMethods
 from holdfast.ops import artifacts, runs
 from holdfast.ops.compact import Compacted, compact
+from holdfast.ops.handle import fetch
 from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
-from holdfast.ops.verify import Finding, verify
+from holdfast.ops.snapshots import pinned
 from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.seed import SeedMethods
+from holdfast.signing import SigningMethods
 from holdfast.summary import ArtifactInfo, RunSummary
+from holdfast.syncing import SyncMethods
 from holdfast.writer import RunWriter
 from holdfast.writing import WritingMethods
 
@@ -41,7 +46,16 @@ Answer = TypeVar("Answer")
 _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may share one
 
 
-class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMethods):
+class ExperimentStore(
+    WritingMethods,
+    ReadingMethods,
+    NamingMethods,
+    CheckpointMethods,
+    CheckingMethods,
+    SigningMethods,
+    SyncMethods,
+    SeedMethods,
+):
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.
 
@@ -52,7 +66,8 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
     no other process writes at the same time, where the storage could not keep them apart. What is
     written to a bucket goes to this machine first and is sent every `publish_seconds` (5); no more than
     about `backlog_bytes` (8 GiB) of artifacts wait here.
-    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
+    `at` opens the store as it was, read-only: the id of a snapshot (`sha256:…`) or its name.
+    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable, SnapshotNotFound.
     """
 
     def __init__(
@@ -67,16 +82,19 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         single_writer: bool = False,
         publish_seconds: float | None = None,
         backlog_bytes: int | None = None,
+        at: str | None = None,
     ) -> None:
         self.layout = Wanted(layout).layout
         self.repository = open_repository(
             url,
-            create=create,
-            read_only=read_only,
+            create=create and at is None,
+            read_only=read_only or at is not None,
             storage_options=storage_options,
             single_writer=single_writer,
             cache=cache,
         )
+        if at is not None:
+            self.repository = pinned(self.repository, at)
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
         WritingMethods.__init__(self)
@@ -183,11 +201,11 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         return sorted(self.run(run_id).artifacts.values(), key=lambda about: about.key)
 
     def read_artifact(self, address: str, key: str | None = None) -> bytes:
-        """All bytes of an artifact, verified; `address` is a run (with `key`) or `sha256:<hex>`.
+        """All bytes of an artifact, verified; `address` is any address, or a run with `key`.
 
         Raises ArtifactNotFound, DigestMismatch (naming the damaged file).
         """
-        return artifacts.read(self.repository, self._address(address, key))
+        return artifacts.read(self.repository, self._artifact(address, key).about)
 
     def get_artifact(
         self,
@@ -203,11 +221,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         A `to` that is a directory, or ends in `/`, is where it goes under the last part of its key;
         any other `to` is its name. A different file is replaced only with `overwrite`.
         """
-        about = self._address(address, key)
-        target = Path(to)
-        if (target.is_dir() and about["kind"] != "directory") or str(to).endswith(("/", os.sep)):
-            target = target / (key or about["digest"]).rpartition("/")[2].removeprefix("sha256:")
-        return artifacts.fetch(self.repository, about, target, overwrite, progress)
+        return fetch(self.repository, self._artifact(address, key), to, overwrite, progress)
 
     def read_artifacts(self, run_id: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
         """All bytes of many artifacts of a run (of all, without `keys`), several read at once, verified.
@@ -234,14 +248,7 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
 
     def open_artifact(self, address: str, key: str | None = None) -> BinaryIO:
         """A seekable, read-only file; every piece is verified before it is handed out."""
-        return artifacts.open_file(self.repository, self._address(address, key))
-
-    def verify(
-        self, run_id: str | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> list[Finding]:
-        """Read every byte of a run, or of the whole store; returns what is damaged."""
-        name = find_run(self.repository, run_id) if run_id else None
-        return verify(self.repository, name, progress)
+        return artifacts.open_file(self.repository, self._artifact(address, key).about)
 
     # Housekeeping.
 
@@ -264,13 +271,15 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         run_id: str | None = None,
         *,
         dry_run: bool = False,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Compacted]:
         """Put the small metric segments of a run, or of every run, together into few; the points stay
-        the same. Safe while the run is written and while others compact. Raises Corrupt, BackendError.
+        the same. Safe while the run is written and while others compact. `executor` runs it, as in
+        `fsck`. Raises Corrupt, BackendError.
         """
         name = find_run(self.repository, run_id) if run_id else None
-        return compact(self.repository, name, dry_run=dry_run, progress=progress)
+        return compact(self.repository, name, dry_run=dry_run, executor=executor, progress=progress)
 
     def close(self) -> None:
         """Seal what is open and stop the background thread. Runs that were not finished stay open
@@ -321,14 +330,6 @@ class ExperimentStore(WritingMethods, ReadingMethods, CheckpointMethods, SeedMet
         for problem in refresh(self.repository, self._index):
             warnings.warn(f"{problem.message} (left out of the list)", stacklevel=4)
         return self._index
-
-    def _address(self, address: str, key: str | None) -> Mapping[str, Any]:
-        """What is known of the artifact at an address."""
-        self._caught_up()
-        if key is None:
-            return artifacts.by_digest(self.repository, Digest.parse(address))
-        found = artifacts.choose(self.repository, address, [key])
-        return found[key]
 
 
 _stores: weakref.WeakSet[ExperimentStore] = weakref.WeakSet()

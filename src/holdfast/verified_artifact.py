@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from blake3 import blake3
 
-from holdfast import bundles
+from holdfast import absent, bundles
 from holdfast.ahead import read_ahead
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
@@ -130,7 +130,8 @@ def receive(
     damaged: read once more, or from another form that the store has of the artifact. So it must begin anew
     each time, and trust nothing before the pieces have ended.
 
-    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole."""
+    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole; NotSynced when that is
+    why there is none."""
 
     def blob() -> Iterator[Any]:
         pieces = stream_blob(backend, digest, size_bytes)
@@ -167,13 +168,16 @@ def _otherwise(
     take: Callable[[Iterator[Any]], T],
     problem: Corrupt,
 ) -> T:
-    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged."""
+    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged. Raises NotSynced if
+    it was left out on purpose."""
     missing = isinstance(problem.__cause__, NameNotFound)
     for form in _packed(backend, digest, size_bytes):
         try:
             return again(lambda form=form: take(form()))  # type: ignore[misc]
         except Corrupt as error:
             problem, missing = (error, False) if missing else (problem, False)
+    if missing:
+        absent.refuse(backend, digest)
     raise problem
 
 

@@ -11,8 +11,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from holdfast import process
@@ -353,13 +353,15 @@ class RunWriter:
         """The spools of this writer that are not sealed yet."""
         return list(self._unsealed)
 
-    def target(self) -> Repository:
-        """Where artifacts are stored before `commit` makes them part of the run."""
-        return self.repository
+    @contextmanager
+    def storing(self, *keys: str) -> Iterator[Repository]:
+        """Where the artifacts `keys` are stored before `commit` makes them part of the run, all within."""
+        yield self.repository
 
     def how(
         self,
         key: str,
+        source: artifacts.Source,
         layout: str | None,
         default: str,
         base: str | None = None,

@@ -26,6 +26,8 @@ from holdfast.system import EVERY_SECONDS, SystemMetrics, interval
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from holdfast.format.manifest import State
     from holdfast.repository import Repository
 
@@ -37,6 +39,7 @@ class WritingMethods:
 
     repository: Repository
     layout: str
+    _chosen: Callable[[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]
 
     def __init__(self) -> None:
         self.keeper = Keeper()
@@ -181,19 +184,22 @@ class WritingMethods:
         *keys: str,
         base: str | None = None,
         compact: bool = False,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys) in packs, each encoded against the version it was
-        stored after, or against `base` (a key of the run, or a digest).
+        """Store artifacts of a run (all, without keys; or that of an address) in packs, each encoded
+        against the version it was stored after, or against `base` (a key of the run, or a digest).
 
         What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
         removed, and stopping it loses nothing. Instead of a run `address` may be the digest of one artifact.
+        `executor` runs it, as in `fsck`.
+
         Raises ArtifactNotFound, Corrupt, BackendError.
         """
         if address.startswith("sha256:"):
             of = Digest.parse(address)
             return repack_alone(self.repository, of, layout="packed", base=base, compact=compact)
-        run_id = find_run(self.repository, address)
+        run_id, keys = self._chosen(address, keys)
         return repack(
             self.repository,
             run_id,
@@ -201,6 +207,7 @@ class WritingMethods:
             layout="packed",
             base=base,
             compact=compact,
+            executor=executor,
             progress=progress,
         )
 
@@ -208,14 +215,17 @@ class WritingMethods:
         self,
         address: str,
         *keys: str,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys), or the one with the digest `address`, plain: each a
-        file that `sha256sum` can check."""
+        """Store artifacts of a run (all, without keys; or that of an address, or the one with a digest) plain,
+        each a file that `sha256sum` can check."""
         if address.startswith("sha256:"):
             return repack_alone(self.repository, Digest.parse(address), layout="plain")
-        run_id = find_run(self.repository, address)
-        return repack(self.repository, run_id, keys, layout="plain", progress=progress)
+        run_id, keys = self._chosen(address, keys)
+        return repack(
+            self.repository, run_id, keys, layout="plain", executor=executor, progress=progress
+        )
 
     def add_artifacts(
         self, run_id: str, sources: Mapping[str, artifacts.Source]

@@ -15,7 +15,7 @@ import pytest
 
 import holdfast
 from holdfast.cli import main
-from holdfast.cli.app import VERBS
+from holdfast.cli.app import VERBS, load
 
 Out = pytest.CaptureFixture[str]
 
@@ -70,7 +70,10 @@ def test_help_names_every_verb_and_every_verb_explains_itself(capsys: Out) -> No
         assert f"\n  {verb}" in text
         said = ok(capsys, verb, "--help")
         assert "Usage: holdfast" in said
-        assert verb == "completion" or "--json" in said
+        below = getattr(load(verb), "commands", {})
+        for part in below:
+            assert "--json" in ok(capsys, verb, part, "--help")
+        assert verb == "completion" or below or "--json" in said
     assert call(capsys)[0] == 2
 
 

@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".servers"  # where install.py puts what comes from PyPI and npm
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300  # a machine may be busy
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """A port of this machine that nobody listens on, and that is ours until this process ends."""
+    while True:
+        # Below those that the kernel gives to whoever connects somewhere or asks for any.
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        if not _is_reserved(port):
+            continue
+        with suppress(OSError), socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            return port
+
+
+def _is_reserved(port: int) -> bool:
+    """Keep the port from the other processes that run tests: they ask before their servers listen."""
+    if sys.platform != "linux":
+        return True
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0holdfast-test-port-{port}")  # no file: it goes when we do
+    except OSError:
+        name.close()
+        return False
+    _reserved.append(name)
+    return True
+
+
+_reserved: list[socket.socket] = []
 
 
 def program(name: str) -> str | None:
@@ -110,7 +135,7 @@ class Server:
         for process in reversed(self._processes):
             process.terminate()
             try:
-                process.wait(PATIENCE_SECONDS / 10)
+                process.wait(PATIENCE_SECONDS / 30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

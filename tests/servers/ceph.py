@@ -1,4 +1,4 @@
-"""Ceph's S3 gateway with one monitor and one store, from Debian's packages.
+"""Ceph's S3 gateways with one monitor and one store, from Debian's packages.
 
 It ignores conditions when a multipart upload is completed, and in a versioned bucket every creator of
 a name wins: the reason why creates are single puts, and why a new store's bucket is probed.
@@ -41,15 +41,22 @@ admin socket = {home}/$name.asok
 mon data = {home}/mon
 [osd.0]
 osd data = {home}/osd
-osd objectstore = memstore
+osd objectstore = {store}
 memstore device bytes = 8G
+bluestore block size = 21474836480
+bluestore block create = true
+bluestore block db create = false
+bluestore block wal create = false
+osd memory target = 1073741824
 osd op num shards = 2
 osd class update on start = false
 osd crush update on start = false
 osd min pg log entries = 100
-[client.rgw]
+"""
+_GATEWAY = """
+[client.{name}]
 rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
-rgw data = {home}/rgw
+rgw data = {home}/{name}
 rgw enable usage log = false
 rgw thread pool size = 64
 rgw dynamic resharding = false
@@ -57,21 +64,29 @@ rgw dynamic resharding = false
 
 
 class Ceph(Server):
+    """In memory, with one gateway."""
+
     needs = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool")
+    store = "memstore"
+    gateways = 1
 
     def launch(self) -> None:
-        fsid, port, monitor = str(uuid.uuid4()), free_port(), free_port()
+        fsid, monitor = str(uuid.uuid4()), free_port()
+        ports = {f"rgw{number}": free_port() for number in range(self.gateways)}
         self._configuration = str(self.home / "ceph.conf")
-        for folder in ("mon", "osd", "rgw"):
+        for folder in ("mon", "osd", *ports):
             (self.home / folder).mkdir()
-        (self.home / "ceph.conf").write_text(
-            _CONFIGURATION.format(fsid=fsid, home=self.home, port=port, monitor=monitor)
-        )
+        about = {"fsid": fsid, "home": self.home, "monitor": monitor, "store": self.store}
+        parts = [_GATEWAY.format(name=name, port=ports[name], home=self.home) for name in ports]
+        (self.home / "ceph.conf").write_text(_CONFIGURATION.format(**about) + "".join(parts))
         self._start_monitor(fsid, f"[v1:127.0.0.1:{monitor}/0]")
         self._start_disk()
-        self.url = f"http://127.0.0.1:{port}"
-        self.spawn("radosgw", *self._about("-n", "client.rgw", "-f"))
-        self.wait(self.url)
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports.values()]
+        self.url = self.urls[0]
+        for name, url in zip(ports, self.urls, strict=True):
+            # One after the other: the first one makes the pools.
+            self.spawn("radosgw", *self._about("-n", f"client.{name}", "-f"))
+            self.wait(url)
         self._add_user()
 
     def _about(self, *arguments: str) -> list[str]:
@@ -105,4 +120,11 @@ class Ceph(Server):
     def _add_user(self) -> None:
         user = ("user", "create", "--uid=test", "--display-name=test")
         keys = (f"--access-key={KEY}", f"--secret-key={SECRET}")
-        self.call("radosgw-admin", *self._about("-n", "client.rgw", *user, *keys))
+        self.call("radosgw-admin", *self._about("-n", "client.rgw0", *user, *keys))
+
+
+class CephOnDisk(Ceph):
+    """With its real store, bluestore, and two gateways that know of each other's work only through it."""
+
+    store = "bluestore"
+    gateways = 2

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from holdfast.backend.base import CHUNK_BYTES, Appender, Backend, Capabilities, Staged, Stat
 from holdfast.backend.cachefiles import CacheFiles
+from holdfast.backend.wrap import WatchedBackend
 
 _FOLDERS = ("blobs/", "packs/", "recipes/")
 _MOST_BYTES = (
@@ -112,6 +113,12 @@ class CachedBackend:
     def stage(self) -> Staged:
         return self.inner.stage()
 
+    def stage_file(self, path: str, size_bytes: int) -> Staged:
+        """As `stage`, for an immutable file of this machine."""
+        send = getattr(self.inner, "stage_file", None)
+        staged: Staged = send(path, size_bytes) if send else self.inner.stage()
+        return staged
+
     def walk(self, prefix: str) -> Iterator[Stat]:
         return self.inner.walk(prefix)
 
@@ -143,6 +150,13 @@ class CachedBackend:
 
     def _name(self, name: str) -> str:
         return f"{self.key}/{name}"
+
+
+def without_cache(backend: Backend) -> Backend:
+    """The same without what is kept on this machine: for who wants to know what lies in the store."""
+    if isinstance(backend, WatchedBackend):
+        return WatchedBackend(without_cache(backend.inner), backend.watch)
+    return backend.inner if isinstance(backend, CachedBackend) else backend
 
 
 def _is_kept(name: str) -> bool:

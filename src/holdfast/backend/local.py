@@ -83,6 +83,14 @@ class LocalBackend:
         top = self._path(prefix.rstrip("/"))
         yield from self._walk(top, prefix if prefix.endswith("/") or not prefix else prefix + "/")
 
+    def temporaries(self) -> Iterator[str]:
+        """The names of files on their way in, which no listing shows: those of writers, living and dead."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.startswith(_TEMPORARY):
+                    path = os.path.relpath(os.path.join(folder, name), self.root)
+                    yield path.replace(os.sep, "/")
+
     def folders(self, prefix: str) -> list[str]:
         with told(prefix):
             try:

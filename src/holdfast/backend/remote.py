@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
-from holdfast.backend.base import CHUNK_BYTES, Capabilities, Stat
+from holdfast.backend.base import CHUNK_BYTES, Capabilities, Staged, Stat
 from holdfast.backend.remote_client import Client
+from holdfast.backend.remote_clock import Clock
 from holdfast.backend.remote_errors import PastEnd, explain, spool_error
 from holdfast.errors import BackendError, NameExists, NameNotFound, Unavailable
 
@@ -51,8 +52,10 @@ class RemoteBackend:
         connect: Callable[[], Client],
         capabilities: Capabilities,
         patience: Patience = Patience(),
+        clock: Clock | None = None,
     ) -> None:
         self.url = url
+        self._clock = clock
         self.capabilities = capabilities
         self._connect = connect
         self._patience = patience
@@ -63,6 +66,10 @@ class RemoteBackend:
         twin = copy.copy(self)
         twin._patience = replace(self._patience, overall_seconds=seconds)
         return twin
+
+    def clock_ahead(self) -> int:
+        """By how many ns the server's clock, that of `Stat.modified`, is ahead of this machine's."""
+        return self._clock.ahead() if self._clock else 0
 
     def get(self, name: str) -> bytes:
         try:
@@ -139,6 +146,11 @@ class RemoteBackend:
 
     def stage(self) -> RemoteStaged:
         return RemoteStaged(self)
+
+    def stage_file(self, path: str, size_bytes: int) -> Staged:
+        """As `stage`, for the bytes of a file of this machine that nobody changes: a large one is sent
+        from where it lies, and what is written into the answer only says that it was read."""
+        return RemoteFile(self, path) if size_bytes > PART_BYTES else self.stage()
 
     def walk(self, prefix: str) -> Iterator[Stat]:
         found = self._ask(prefix, lambda client: list(client.walk(prefix)))
@@ -250,20 +262,13 @@ class RemoteStaged:
             view = view[self._file.write(view) :]
 
     def commit(self, name: str) -> bool:
-        if self._file is None:
-            try:
-                self._backend.create_once(name, bytes(self._memory))
-            except NameExists:
-                return False
-            return True
-        # Servers ignore conditions on uploads in parts. The name says what the bytes are, so two who
-        # store it at once store the same.
+        if self._file is not None:
+            return RemoteFile(self._backend, self._file.name).commit(name)
         try:
-            self._backend.stat(name)
-        except NameNotFound:
-            self._backend.upload(name, self._file.name)
-            return True
-        return False
+            self._backend.create_once(name, bytes(self._memory))
+        except NameExists:
+            return False
+        return True
 
     def replace(self, name: str) -> None:
         if self._file is None:
@@ -275,6 +280,33 @@ class RemoteStaged:
         self._memory = bytearray()
         if self._file is not None:
             self._file.close()
+
+
+class RemoteFile:
+    """A large file of this machine on its way in, sent from where it lies."""
+
+    def __init__(self, backend: RemoteBackend, path: str) -> None:
+        self._backend = backend
+        self._path = path
+
+    def write(self, data: bytes | memoryview) -> None:
+        return
+
+    def commit(self, name: str) -> bool:
+        # Servers ignore conditions on uploads in parts. The name says what the bytes are, so two who
+        # store it at once store the same.
+        try:
+            self._backend.stat(name)
+        except NameNotFound:
+            self._backend.upload(name, self._path)
+            return True
+        return False
+
+    def replace(self, name: str) -> None:
+        self._backend.upload(name, self._path)
+
+    def abort(self) -> None:
+        return
 
 
 def _cut(data: bytes) -> Iterator[bytes]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from holdfast.backend import remote_fsspec, remote_s3
 from holdfast.backend.base import Capabilities
 from holdfast.backend.remote import PARALLEL, Patience, RemoteBackend
 from holdfast.backend.remote_client import Client
+from holdfast.backend.remote_clock import Clock
 from holdfast.backend.remote_fsspec import FsspecClient
 from holdfast.errors import InvalidValue, NotAStore
 
@@ -43,6 +46,29 @@ PROTOCOLS = {
 }
 
 
+def _google_endpoint(options: dict[str, Any]) -> str:
+    emulated = options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")
+    return str(emulated or "https://storage.googleapis.com")
+
+
+def _azure_endpoint(options: dict[str, Any]) -> str | None:
+    text = options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    parts = dict(part.split("=", 1) for part in str(text).split(";") if "=" in part)
+    account = options.get("account_name") or parts.get("AccountName")
+    account = account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if "BlobEndpoint" in parts:
+        return parts["BlobEndpoint"]
+    return f"https://{account}.blob.core.windows.net" if account else None
+
+
+# Where to ask for the time.
+_ENDPOINTS: dict[Protocol, Callable[[dict[str, Any]], str | None]] = {
+    _S3: remote_s3.endpoint_of,
+    _GOOGLE: _google_endpoint,
+    _AZURE: _azure_endpoint,
+}
+
+
 def connect_remote(
     url: str,
     options: Options | None = None,
@@ -64,9 +90,9 @@ def connect_remote(
         append=False,
         parallel=PARALLEL,
     )
-    return RemoteBackend(
-        f"{scheme}://{root}", _client_of(protocol, root, given, patience), capabilities, patience
-    )
+    clock = Clock(partial(_ENDPOINTS[protocol], given)) if protocol in _ENDPOINTS else None
+    connect = _client_of(protocol, root, given, patience)
+    return RemoteBackend(f"{scheme}://{root}", connect, capabilities, patience, clock)
 
 
 def _parts(url: str) -> tuple[str, str]:

@@ -94,6 +94,16 @@ def _placed(found: dict[str, Any], endpoint: str, region: str | None) -> dict[st
     return {**found, "endpoint": endpoint, "region": region or "us-east-1"}
 
 
+def endpoint_of(options: dict[str, Any]) -> str:
+    """The address that S3 is asked at."""
+    client = options.get("client_kwargs", {})
+    endpoint = options.get("endpoint_url") or client.get("endpoint_url")
+    if not endpoint:
+        session, region = _session(options), client.get("region_name")
+        endpoint = session.create_client("s3", region_name=region).meta.endpoint_url
+    return str(endpoint)
+
+
 def _session(options: dict[str, Any]) -> Any:
     from botocore.session import Session
 

@@ -74,6 +74,11 @@ class WatchedBackend:
         self.watch("token", prefix)
         return self.inner.token(prefix)
 
+    def temporaries(self) -> Iterator[str]:
+        """Files on their way in, where the inner backend has such."""
+        self.watch("walk", "")
+        return iter(getattr(self.inner, "temporaries", list)())
+
     def delete(self, name: str) -> None:
         self.watch("delete", name)
         self.inner.delete(name)

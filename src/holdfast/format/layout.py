@@ -13,19 +13,28 @@ from holdfast.errors import Corrupt
 STORE = "store.json"
 EXPERIMENTS = "experiments/"
 RUNS = "runs/"
+ALIASES = "aliases/"
+SNAPSHOTS = "snapshots/"
+SIGNATURES = "signatures/"
 HEADS = "heads/"
 RUN_HEADS = "heads/runs/"
 RANK_HEADS = "heads/ranks/"
 EXPERIMENT_HEADS = "heads/experiments/"
+ALIAS_HEADS = "heads/aliases/"
 BLOBS = "blobs/sha256/"
 PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
 BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
+SYNCS = "syncs/"
+ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
 MAX_RANK = 2**31 - 1
 
+_CHAIN = re.compile(
+    r"(experiments/[^/]+|runs/[^/]+/manifest|runs/[^/]+/ranks/(0|[1-9][0-9]{0,9})|aliases/.+)/\Z"
+)
 _NUMBER = re.compile(r"[0-9]{8}\Z")
 
 
@@ -54,6 +63,26 @@ def bundle(tree: Digest, nonce: bytes) -> str:
 def experiment(experiment_id: str) -> str:
     """The chain of an experiment."""
     return f"{EXPERIMENTS}{experiment_id}/"
+
+
+def alias(name: str) -> str:
+    """The chain of an alias; its name may hold '/'."""
+    return f"{ALIASES}{name}/"
+
+
+def snapshot(name: str) -> str:
+    """The chain of a snapshot's name, which may hold '/'."""
+    return f"{SNAPSHOTS}{name}/"
+
+
+def signatures(document: Digest) -> str:
+    """Where the signatures of a document lie, each under the public key it was made for, in hex."""
+    return f"{SIGNATURES}{document.hex}/"
+
+
+def is_key(name: str) -> bool:
+    """Is it 32 bytes in hex?"""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
 
 
 def run(run_id: str) -> str:
@@ -86,6 +115,16 @@ def rank_number(name: str) -> int | None:
     return int(name) if found and int(name) <= MAX_RANK else None
 
 
+def sync(sync_id: str) -> str:
+    """The chain of one sync into this store."""
+    return f"{SYNCS}{sync_id}/"
+
+
+def absent(run_id: str) -> str:
+    """The chain that says what of a run was not synced into this store."""
+    return f"{ABSENT}{run_id}/"
+
+
 def segment(run_id: str, digest: Digest) -> str:
     return f"{RUNS}{run_id}/segments/{digest.hex}.seg"
 
@@ -111,6 +150,17 @@ def quarantined(name: str) -> str:
     return f"{QUARANTINE}{name}"
 
 
+def run_of(prefix: str) -> str | None:
+    """The run whose manifest has this prefix."""
+    found = re.match(r"runs/([^/]+)/manifest/\Z", prefix)
+    return found[1] if found else None
+
+
+def is_chain(prefix: str) -> bool:
+    """True for the prefix of a chain of an experiment, run, rank or alias: all that a snapshot has."""
+    return _CHAIN.match(prefix) is not None
+
+
 def entry(chain: str, number: int) -> str:
     return f"{chain}{number:08d}"
 
@@ -123,16 +173,18 @@ def entry_number(name: str) -> int | None:
 
 def head(chain: str, number: int) -> str:
     """The hint that `chain` has, or is about to have, an entry `number`."""
-    kind, owner, *rest = chain.split("/")
-    if rest[0] == "ranks":
+    kind, owner, *rest = chain.rstrip("/").split("/")
+    if kind == "runs" and rest[0] == "ranks":
         kind, owner = "ranks", f"{owner}@{rest[1]}"
+    elif kind != "runs":  # the name of an alias has parts, and never an '@'
+        owner = "@".join([owner, *rest])
     return f"{HEADS}{kind}/{owner}@{number:08d}"
 
 
 def head_parts(name: str) -> tuple[str, str, int] | None:
     """(kind, owner, number) of a head's name; None for anything else under heads/.
 
-    The owner of a head of kind `ranks` is `<run_id>@<rank>`.
+    The owner of a head of kind `ranks` is `<run_id>@<rank>`; `@` stands for `/` in that of an alias.
     """
     found = re.match(r"heads/([a-z]+)/([^/]+)@([0-9]{8})\Z", name)
     return (found[1], found[2], int(found[3])) if found else None

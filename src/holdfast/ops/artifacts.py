@@ -44,10 +44,12 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask."""
+    """How to store: in which layout (see ops/ingest.py), and next to what, which only large things ask;
+    and where, if not in the repository that everything goes to."""
 
     wanted: Wanted
     lineage: Callable[[], Lineage]
+    into: Repository | None = None
 
 
 _ALONE = How(Wanted(), Lineage)
@@ -66,7 +68,7 @@ def how(
 
     Raises InvalidValue, ArtifactNotFound."""
     wanted = Wanted(layout, compact)
-    find = partial(lineage.find, repository, run_id, key, base, kept)
+    find = partial(lineage.find, repository, run_id, key, base, kept=kept)
     if base is None:
         return How(wanted, find)
     found = find()
@@ -83,8 +85,9 @@ def store(
 
     Raises NotFound when there is no such path, InvalidValue for what cannot be an artifact.
     """
+    repository = how.into or repository
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _store_one(repository, Memory(source), "bytes", how, progress)
+        return store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
         return _store_path(repository, Path(source), progress, how)
     if not hasattr(source, "read"):
@@ -94,10 +97,37 @@ def store(
     if isinstance(source, io.TextIOBase):
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
     with copied(source) as held:
-        return _store_one(repository, held, "bytes", how, progress)
+        return store_one(repository, held, "bytes", how, progress)
 
 
-def _store_one(
+def may_share(source: Source, wanted: Wanted) -> bool:
+    """Whether something in the source may be packed, as far as that is known before it is read."""
+    if wanted.layout == "plain":
+        return False
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return is_large(memoryview(source).nbytes, wanted)
+    if not isinstance(source, (str, os.PathLike)):
+        return True
+    path = Path(source)
+    if path.is_dir():
+        return shares(list(directories.scan_tree(path)), wanted)
+    return path.is_file() and is_large(path.stat().st_size, wanted)
+
+
+def shares(everything: Iterable[directories.Found], wanted: Wanted) -> bool:
+    """Whether something in a directory may be packed."""
+    files = [found for found in everything if found.entry.kind == "file"]
+    small = _bundled(files, wanted)
+    return bool(small) or any(is_large(found.size_bytes, wanted) for found in files)
+
+
+def _bundled(files: Iterable[directories.Found], wanted: Wanted) -> list[directories.Found]:
+    """The files of a directory that go into a bundle."""
+    small = [found for found in files if is_small(found.size_bytes)]
+    return [] if wanted.layout == "plain" or len(small) < MIN_FILES else small
+
+
+def store_one(
     repository: Repository, source: Readable, kind: str, how: How, progress: Progress | None
 ) -> dict[str, Any]:
     """An artifact that is one row of bytes."""
@@ -187,13 +217,13 @@ def _store_path(
     repository: Repository, path: Path, progress: Progress | None, how: How
 ) -> dict[str, Any]:
     if path.is_dir():
-        return _store_directory(repository, path, progress, how)
+        return store_directory(repository, list(directories.scan_tree(path)), progress, how)
     if not path.exists():
         raise NotFound(f"there is no file or directory {path}", path=str(path))
     if not path.is_file():
         raise InvalidValue(f"{path} is neither a file nor a directory", path=str(path))
     with opened(path) as source:
-        return _store_one(repository, source, "file", how, progress)
+        return store_one(repository, source, "file", how, progress)
 
 
 def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
@@ -206,16 +236,16 @@ def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> 
             progress(done, total)
 
 
-def _store_directory(
-    repository: Repository, root: Path, progress: Progress | None, how: How
+def store_directory(
+    repository: Repository,
+    everything: list[directories.Found],
+    progress: Progress | None,
+    how: How,
 ) -> dict[str, Any]:
-    everything = list(directories.scan_tree(root))
+    """An artifact that is a directory of these files and folders."""
     files = [found for found in everything if found.entry.kind == "file"]
-    small = [found for found in files if is_small(found.size_bytes)]
-    if how.wanted.layout == "plain" or len(small) < MIN_FILES:
-        small = []
-    shares = bool(small) or any(is_large(found.size_bytes, how.wanted) for found in files)
-    lineage = how.lineage() if shares else Lineage()
+    small, shared = _bundled(files, how.wanted), shares(files, how.wanted)
+    lineage = how.lineage() if shared else Lineage()
     stock = Stock(repository, lineage, is_directory=True)
     known = stock.known() if small else Known()
 
@@ -234,7 +264,7 @@ def _store_directory(
         bundle.publish(Digest.of(document))
     digest, _ = blobs.put_bytes(repository.backend, document)
     total = sum(size for _, size in digests.values())
-    return _about(digest, total, "directory") | (lineage.about() if shares else {})
+    return _about(digest, total, "directory") | (lineage.about() if shared else {})
 
 
 def _store_file(

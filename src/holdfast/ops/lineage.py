@@ -59,13 +59,15 @@ def find(
     run_id: str,
     key: str,
     base: str | None = None,
+    state: Mapping[str, Any] | None = None,
     kept: int | None = None,
 ) -> Lineage:
     """The lineage of what is about to be stored in a run under `key`; `base` is a digest, or the key of an
-    artifact of this run, and without it `kept` says of how many versions the names will be kept.
+    artifact of this run, and without it `kept` says of how many versions the names will be kept; `state` is
+    the run's manifest, if that is known.
 
     Raises ArtifactNotFound for a base that is not there."""
-    state = repository.manifest(run_id).load().state
+    state = repository.manifest(run_id).load().state if state is None else state
     own = _artifacts(state)
     before = _named(repository, own, base) if base else _newest(own, key)
     rows = own

@@ -17,8 +17,8 @@ def newest_beat(repository: Repository, run_id: str, rank: int | None = None) ->
     """When the main writer of a run, or one of its ranks, was last heard of, in ns since 1970."""
     prefix = layout.head(layout.chain(run_id, rank), 0).rpartition("@")[0] + "@"
     folder = prefix.rpartition("/")[0] + "/"
-    beats = [s.modified for s in repository.backend.walk(folder) if s.name.startswith(prefix)]
-    return max(beats, default=None)
+    beats = [stat for stat in repository.backend.walk(folder) if stat.name.startswith(prefix)]
+    return max((liveness.heard(repository.backend, beat) for beat in beats), default=None)
 
 
 def beat_of(repository: Repository, run_id: str, rank: int | None = None) -> Beat:

@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from holdfast import blobs
+from holdfast.backend.local import LocalBackend
 from holdfast.chain import EMPTY, Chain, Snapshot
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError, NameExists, Unavailable
 from holdfast.format import layout, spool
 from holdfast.format.manifest import State
 from holdfast.format.outbox import APPLIED, Pending, joined, unapplied
+from holdfast.ops.forward import Forward
 from holdfast.ops.seal import NO_CHANGE, seal
-from holdfast.outbox import STAGED, Outbox, outboxes, taken
+from holdfast.outbox import Outbox, outboxes, taken
 from holdfast.repository import Repository
 
 Numbered = list[tuple[int, Pending]]
@@ -69,7 +71,9 @@ def send(
     """
     pending, damage = outbox.pending()
     staged = outbox.staged()
-    _upload(repository, outbox, staged)
+    _upload(repository, outbox.place, staged)
+    pending, lost = _made_ready(repository, outbox, pending, base)
+    damage = lost or damage
     own = layout.chain(outbox.owner.run_id, outbox.owner.rank)
     for chain, changes in _by_chain(pending):
         after = _first(repository, outbox, chain, changes)
@@ -86,6 +90,25 @@ def send(
     if damage is not None:
         raise damage
     return base
+
+
+def _made_ready(
+    repository: Repository, outbox: Outbox, pending: Numbered, base: Snapshot | None
+) -> tuple[Numbered, Corrupt | None]:
+    """Send what the wishes make of originals: the changes as they shall be, and what is wrong with the
+    original of the change after the last."""
+    if not any(one.wishes for _, one in pending):
+        return pending, None
+    known = base if outbox.owner.rank is None else None
+    work = Forward(repository, outbox)
+    snapshot = known or repository.manifest(outbox.owner.run_id).load()
+    pending, damage = work.ready(pending, snapshot.state)
+    ready = [stat.name for stat in outbox.ready.walk("")]
+    _upload_named(repository, outbox.ready, [name for name in ready if not _is_recipe(name)])
+    for name in filter(_is_recipe, ready):
+        with suppress(NameExists):  # an earlier try got this far
+            repository.backend.create(name, outbox.ready.get(name))
+    return pending, damage
 
 
 def _by_chain(pending: Numbered) -> Iterator[tuple[str, Numbered]]:
@@ -145,34 +168,39 @@ def _also(writer: str, pending: Numbered, state: State) -> State:
     return unapplied(state, writer, pending)
 
 
-def _upload(repository: Repository, outbox: Outbox, names: list[str]) -> None:
+def _upload(repository: Repository, place: LocalBackend, names: list[str]) -> None:
     """Blobs, several at once, then recipes: those of blobs that were there already are there, mostly."""
-    held = [name for name in names if name.startswith(STAGED[0])]
-    if len(held) > 1:
-        with ThreadPoolExecutor(min(len(held), repository.backend.capabilities.parallel)) as pool:
-            new = set(pool.map(partial(_upload_blob, repository, outbox), held))
-    else:
-        new = {_upload_blob(repository, outbox, name) for name in held}
-    for name in names:
-        if name.startswith(STAGED[1]):
-            _upload_recipe(repository, outbox, name, new)
+    new = _upload_named(repository, place, [name for name in names if not _is_recipe(name)])
+    for name in filter(_is_recipe, names):
+        _upload_recipe(repository, place, name, new)
 
 
-def _upload_blob(repository: Repository, outbox: Outbox, name: str) -> str:
-    """The hex digest of a blob that was not in the store, else ''."""
+def _is_recipe(name: str) -> bool:
+    return name.startswith("recipes/")
+
+
+def _upload_named(repository: Repository, place: LocalBackend, names: list[str]) -> set[str]:
+    """Send files that have their digests for names; the digests (hex) of those that were not there."""
+    if len(names) < 2:
+        return {_upload_one(repository, place, name) for name in names}
+    with ThreadPoolExecutor(min(len(names), repository.backend.capabilities.parallel)) as pool:
+        return set(pool.map(partial(_upload_one, repository, place), names))
+
+
+def _upload_one(repository: Repository, place: LocalBackend, name: str) -> str:
     digest = Digest(name.rpartition("/")[2])
-    is_new = blobs.copy(outbox.place, repository.backend, digest)
-    return digest.hex if is_new else ""
+    kind = layout.pack if name.startswith("packs/") else layout.blob
+    return digest.hex if blobs.copy(place, repository.backend, digest, kind) else ""
 
 
-def _upload_recipe(repository: Repository, outbox: Outbox, name: str, new: set[str]) -> None:
+def _upload_recipe(repository: Repository, place: LocalBackend, name: str, new: set[str]) -> None:
     artifact = name.rpartition("/")[2].partition(".")[0]
     if artifact not in new:
         folder, prefix = name[: name.rindex("/") + 1], name[: name.rindex(".") + 1]
         if any(stat.name.startswith(prefix) for stat in repository.backend.walk(folder)):
             return
     with suppress(NameExists):  # an earlier try got this far
-        repository.backend.create(name, outbox.place.get(name))
+        repository.backend.create(name, place.get(name))
 
 
 # What processes that are gone have left.

@@ -252,6 +252,7 @@ def summary(repository: Repository, run_id: str) -> RunSummary:
     experiment_id = state["run"]["experiment_id"]
     known = experiment_of(repository.experiment(experiment_id).load().state)
     running = state["run"].get("status") == RunStatus.RUNNING.value
+    running = running and repository.as_of is None  # as it was, it was running
     crashed = running and liveness.is_dead(state.get("writer"), beat_of(repository, run_id))
     return RunSummary.from_state(
         stats.with_ranks(state, rank_states(repository, run_id, state)),

@@ -137,7 +137,8 @@ class Tail:
         """When the writer of that chain was last heard of, in ns since 1970."""
         chain, snapshot = self._looks.chains[rank]
         try:
-            return chain.backend.stat(layout.head(chain.prefix, snapshot.number)).modified
+            beat = chain.backend.stat(layout.head(chain.prefix, snapshot.number))
+            return liveness.heard(chain.backend, beat)
         except NameNotFound:  # it has moved on, or somebody took the hint away
             return newest_beat(self._repository, self.run_id, rank)
 

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("address", metavar="RUN|sha256:HEX")
+@click.argument("address", metavar="ADDRESS")
 @click.argument("key", required=False)
 @options.with_store()
 def command(store: ExperimentStore, address: str, key: str | None, as_json: bool) -> None:
-    """Write an artifact to standard output, each piece verified before it is written.
+    """Write an artifact to standard output, each piece verified before it is written: that of an ADDRESS, or
+    KEY of a RUN.
 
     With --json its bytes come as base64.
     """
-    if key is None and not address.startswith("sha256:"):
-        raise click.UsageError(f"which artifact of {address}? holdfast artifacts lists them")
     with store.open_artifact(address, key) as file:
         if as_json:
             import base64

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("one", metavar="RUN:KEY|sha256:HEX")
-@click.argument("other", metavar="RUN:KEY|sha256:HEX")
+@click.argument("one", metavar="ADDRESS")
+@click.argument("other", metavar="ADDRESS")
 @click.option("--all", "show_all", is_flag=True, help="Also the tensors that are equal.")
 @options.with_store()
 def command(store: ExperimentStore, one: str, other: str, show_all: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("address", metavar="RUN|sha256:HEX")
+@click.argument("address", metavar="ADDRESS")
 @click.argument("key", required=False)
 @click.option("--to", "-o", default=".", show_default=True, help="The directory or name to write.")
 @click.option("--overwrite", is_flag=True, help="Replace different files that are in the way.")
@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 def command(
     store: ExperimentStore, address: str, key: str | None, to: str, overwrite: bool, as_json: bool
 ) -> None:
-    """Write an artifact to disk: KEY of a RUN, or whatever has that sha256.
+    """Write an artifact to disk: that of an ADDRESS, or KEY of a RUN.
 
     Its bytes are verified before the file gets its name.
     """
-    if key is None and not address.startswith("sha256:"):
-        keys = [about.key for about in store.artifacts(address)]
-        raise click.UsageError(f"which artifact of {address}? It has {', '.join(keys) or 'none'}")
     with Progress("reading") as bar:
         path = store.get_artifact(address, key, to=to, overwrite=overwrite, progress=bar)
     if as_json:

@@ -1,0 +1,65 @@
+"""The state of an alias or of a snapshot's name: what it names now. See docs/format/alias.md.
+
+Entry 0 of such a chain names nothing, since no entry 0 may hold a reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from holdfast.format.manifest import State
+
+ALIAS, TARGET = "alias", "target"  # the sections
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A run (`run_id` alone), an artifact of a run (all five), or bytes by their digest (the last three)."""
+
+    run_id: str | None = None
+    key: str | None = None
+    digest: str | None = None
+    size_bytes: int | None = None
+    kind: str | None = None
+
+    @property
+    def is_run(self) -> bool:
+        return self.digest is None
+
+    @property
+    def address(self) -> str:
+        """What it is called without the alias: `RUN`, `RUN:KEY` or `sha256:…`."""
+        if self.run_id is None:
+            return str(self.digest)
+        return self.run_id if self.key is None else f"{self.run_id}:{self.key}"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest says of the artifact."""
+        return {"digest": self.digest, "size_bytes": self.size_bytes, "kind": self.kind}
+
+    def __str__(self) -> str:
+        return self.address
+
+
+def first(name: str) -> State:
+    """The state after entry 0."""
+    return {ALIAS: {"name": name}}
+
+
+def target(state: State) -> Target | None:
+    """What a state names; None if it names nothing, or nothing that this version understands."""
+    about: dict[str, Any] = state.get(TARGET, {})
+    digest, run_id = about.get("digest"), about.get("run_id")
+    if digest is None and run_id is None:
+        return None
+    return Target(run_id, about.get("key"), digest, about.get("size_bytes"), about.get("kind"))
+
+
+def moved(state: State, to: Target | None) -> State:
+    """The change after which a state names `to`; {} if it does already."""
+    after = {} if to is None else {k: v for k, v in asdict(to).items() if v is not None}
+    before = state.get(TARGET, {})
+    gone = dict.fromkeys(before.keys() - after.keys())
+    return {} if before == after else {TARGET: {**gone, **after}}
