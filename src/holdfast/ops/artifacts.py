@@ -62,9 +62,13 @@ def how(
     layout: str,
     base: str | None = None,
     compact: bool = False,
+    kept: int | None = None,
 ) -> How:
-    """How to store what goes into a run under `key`. Raises InvalidValue, ArtifactNotFound."""
-    wanted, find = Wanted(layout, compact), partial(lineage.find, repository, run_id, key, base)
+    """How to store what goes into a run under `key`; the rest as in `lineage.find`.
+
+    Raises InvalidValue, ArtifactNotFound."""
+    wanted = Wanted(layout, compact)
+    find = partial(lineage.find, repository, run_id, key, base, kept=kept)
     if base is None:
         return How(wanted, find)
     found = find()
