@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 from holdfast import verified_artifact
 from holdfast.backend.cached import afresh
 from holdfast.digest import Digest
+from holdfast.errors import InvalidValue
 from holdfast.format.alias import Target
+from holdfast.format.tree import TreeEntry
 from holdfast.ops import artifacts
 from holdfast.repository import Repository
 
@@ -52,6 +54,12 @@ class StoredArtifact:
     def open(self) -> BinaryIO:
         """A seekable, read-only file; every piece is verified before it is handed out."""
         return artifacts.open_file(self._repository, self._known().about)
+
+    def entries(self) -> tuple[TreeEntry, ...]:
+        """What lies in a directory. Raises InvalidValue for any other artifact, Corrupt."""
+        if self.kind != "directory":
+            raise InvalidValue(f"{self.address} is no directory", value=self.address)
+        return artifacts.directory_entries(self._repository, self.digest)
 
     def get(
         self,
