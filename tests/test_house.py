@@ -25,7 +25,7 @@ FLOORS: list[tuple[str, int]] = [
     ("ops", 5), ("keeper", 5), ("publisher", 6), ("system", 6), ("writer", 6), ("remote_writer", 6),
     ("seed", 7), ("reading", 7), ("naming", 7), ("writing", 7), ("checkpointing", 7),
     ("checking", 7), ("syncing", 7), ("run", 7), ("absent", 3),
-    ("store", 7), ("storage", 8),
+    ("store", 7), ("storage", 8), ("lockfile", 8),
     ("cli", 9), ("demo", 9), ("testing", 9), ("integrations", 9),
 ]  # fmt: skip
 NOT_EACH_OTHER = [
