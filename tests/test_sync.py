@@ -432,6 +432,26 @@ def test_aliases_go_along_with_what_they_name(pair: tuple[Watched, Watched]) -> 
     assert target.store.verify() == []
 
 
+def test_a_snapshot_is_the_same_and_can_be_read_in_the_copy(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path / "a") as source, holdfast.open(tmp_path / "b") as target:
+        run = source.start_run("e", run_id="run", capture=False)
+        run.log({"x": 1.0}, step=0)
+        run.log_checkpoint({"w": weights()}, step=0, keep_last=1)
+        run._writer.seal(go_on=True)
+        then = source.snapshot("then")
+        old = source.read_artifact("run", "checkpoints/0")
+        run.log({"x": 2.0}, step=1)
+        run.log_checkpoint({"w": weights() + 1}, step=1, keep_last=1)
+        run.finish()
+        assert source.sync_to(target).ok
+        assert list(target.run("run").artifacts) == ["checkpoints/1"]
+        assert target.snapshot().digest == source.snapshot().digest
+        assert target.verify() == []
+    with holdfast.open(tmp_path / "b", at=str(then.digest)) as store:
+        assert store.read_artifact("run", "checkpoints/0") == old
+        assert store.metrics("run", "x").values.tolist() == [1.0]
+
+
 def test_a_directory_of_many_small_files_goes_with_its_bundle(
     pair: tuple[Watched, Watched], tmp_path: Path
 ) -> None:

@@ -201,6 +201,18 @@ def spread(
             future.cancel()
 
 
+def each(
+    repository: Repository, job: Job[P, R], pieces: Iterable[P], executor: str | Executor | None
+) -> Iterator[tuple[P, R]]:
+    """`spread` over the workers that `executor` stands for; without one, here and one after the other."""
+    if executor is None:
+        for piece in pieces:
+            yield piece, job(repository, piece)
+        return
+    with workers(repository, executor) as crew:
+        yield from spread(repository, job, pieces, crew)
+
+
 _AGAIN: Any = object()
 
 

@@ -25,6 +25,8 @@ from holdfast.system import EVERY_SECONDS, SystemMetrics, interval
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from holdfast.format.manifest import State
     from holdfast.repository import Repository
 
@@ -181,13 +183,16 @@ class WritingMethods:
         *keys: str,
         base: str | None = None,
         compact: bool = False,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
         """Store artifacts of a run (all, without keys; or that of an address) in packs, each encoded
         against the version it was stored after, or against `base` (a key of the run, or a digest).
 
         What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
-        removed, and stopping it loses nothing. Raises ArtifactNotFound, Corrupt, BackendError.
+        removed, and stopping it loses nothing. `executor` runs it, as in `fsck`.
+
+        Raises ArtifactNotFound, Corrupt, BackendError.
         """
         run_id, keys = self._chosen(address, keys)
         return repack(
@@ -197,6 +202,7 @@ class WritingMethods:
             layout="packed",
             base=base,
             compact=compact,
+            executor=executor,
             progress=progress,
         )
 
@@ -204,12 +210,15 @@ class WritingMethods:
         self,
         address: str,
         *keys: str,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
         """Store artifacts of a run (all, without keys; or that of an address) plain, each a file that
         `sha256sum` can check."""
         run_id, keys = self._chosen(address, keys)
-        return repack(self.repository, run_id, keys, layout="plain", progress=progress)
+        return repack(
+            self.repository, run_id, keys, layout="plain", executor=executor, progress=progress
+        )
 
     def add_artifacts(
         self, run_id: str, sources: Mapping[str, artifacts.Source]

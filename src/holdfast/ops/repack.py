@@ -8,7 +8,9 @@ Both may be stopped at any moment and begun again: what is there in that layout 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -29,6 +31,7 @@ from holdfast.ops.sources import Memory, Source
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
 from holdfast.verified_chunks import Bytes, Chunks
+from holdfast.work import each
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,12 @@ def repack(
     layout: str,
     base: str | None = None,
     compact: bool = False,
+    executor: str | Executor | None = None,
     progress: Progress | None = None,
 ) -> list[Repacked]:
-    """Store artifacts of a run (all, without keys) in `layout`. Raises ArtifactNotFound, Corrupt."""
+    """Store artifacts of a run (all, without keys) in `layout`, on the workers of `executor`.
+
+    Raises ArtifactNotFound, Corrupt."""
     state = repository.manifest(run_id).load().state
     rows = {k: row for k, row in state.get("artifacts", {}).items() if row["kind"] != "record"}
     for key in keys:
@@ -106,12 +112,49 @@ def repack(
                 key=key,
             )
     chosen = {key: rows[key] for key in keys or rows}
-    found = []
-    for number, (key, about) in enumerate(sorted(chosen.items(), key=lambda item: _age(item[1]))):
+    ages = sorted(chosen, key=lambda key: _age(chosen[key]))
+    groups = _versions(ages) if layout == "packed" and base is None else [[key] for key in ages]
+    pieces = [_Piece(run_id, tuple(group), layout, base, compact) for group in groups]
+    done, found = 0, list[tuple[int, list[Repacked]]]()
+    for piece, made in each(repository, _carried_out, pieces, executor):
+        done += len(piece.keys)
         if progress:
-            progress(number, len(chosen))
-        found += _one(repository, run_id, key, about, layout, base, compact)
-        _note(repository, run_id, key, about["digest"], layout)
+            progress(done, len(chosen))
+        found += zip(map(ages.index, piece.keys), made, strict=True)
+    return [one for _, some in sorted(found, key=lambda item: item[0]) for one in some]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Artifacts that are stored again one after the other, since each is the base of the next."""
+
+    run_id: str
+    keys: tuple[str, ...]
+    layout: str
+    base: str | None
+    compact: bool
+
+
+def _versions(keys: Sequence[str]) -> list[list[str]]:
+    """Keys that differ in their numbers only, together: see ops/lineage.py."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(re.sub("[0-9]+", "0", key), []).append(key)
+    return list(groups.values())
+
+
+def _carried_out(repository: Repository, piece: _Piece) -> list[list[Repacked]]:
+    rows = repository.manifest(piece.run_id).load().state.get("artifacts", {})
+    found: list[list[Repacked]] = []
+    for key in piece.keys:
+        about = rows.get(key)
+        if about is None:  # it was removed meanwhile
+            found.append([])
+            continue
+        found.append(
+            _one(repository, piece.run_id, key, about, piece.layout, piece.base, piece.compact)
+        )
+        _note(repository, piece.run_id, key, about["digest"], piece.layout)
     return found
 
 

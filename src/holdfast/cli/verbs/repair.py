@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--no-spools", is_flag=True, help="Leave alone what processes that are gone left behind."
 )
-@click.option("--executor", "-x", metavar="WHERE", help="As of fsck.")
+@options.executor_option
 @options.store_option
 @options.json_option
 def command(
