@@ -15,7 +15,7 @@ from holdfast import absent
 from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
-from holdfast.errors import InvalidValue, NotSynced
+from holdfast.errors import InvalidValue, NotSynced, Unavailable
 from holdfast.format import layout
 from holdfast.repository import connected
 from holdfast.store import ExperimentStore
@@ -30,10 +30,16 @@ class Watched:
         self.calls: list[tuple[str, str]] = []
         self.memory = MemoryBackend()
         self.store = ExperimentStore()
-        backend = WatchedBackend(self.memory, lambda *call: self.calls.append(call))
+        self.fault: Exception | None = None
+        backend = WatchedBackend(self.memory, self._watch)
         self.store.repository = connected(backend)
         self.store.store_id = self.store.repository.store_id
         self.store.url = f"memory://{self.store.store_id}"
+
+    def _watch(self, operation: str, name: str) -> None:
+        self.calls.append((operation, name))
+        if self.fault:
+            raise self.fault
 
     def names(self, prefix: str = "") -> dict[str, int]:
         return {stat.name: stat.size_bytes for stat in self.memory.walk(prefix)}
@@ -351,6 +357,25 @@ def test_open_runs_go_over_up_to_the_last_sealing(pair: tuple[Watched, Watched])
     same(source.store, target.store, "run")
 
 
+def test_following_a_run_until_it_ends(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    reports = source.store.follow_to(target.store, every_seconds=0)
+    assert next(reports).open_runs == ["run"]
+    (head,) = target.names("heads/runs/")
+    seen = target.memory.stat(head).modified
+    run.log({"x": 1.0}, step=0)
+    assert next(reports).ok
+    assert target.memory.stat(head).modified > seen  # so it does not look as if it had crashed
+    target.fault = Unavailable("no answer came")
+    assert [one.code for one in next(reports).findings] == ["unavailable"]
+    target.fault = None
+    run.finish()
+    assert next(reports).runs == ["run"]
+    assert list(reports) == []
+    same(source.store, target.store, "run")
+
+
 def test_ranks_go_along(pair: tuple[Watched, Watched]) -> None:
     source, target = pair
     run = source.store.start_run("e", run_id="run", capture=False)
@@ -409,6 +434,71 @@ def test_laptops_that_founded_one_experiment_merge(pair: tuple[Watched, Watched]
     assert {operation for operation, _ in other.calls + bucket.calls} <= LISTINGS
 
 
+def test_aliases_go_along_with_what_they_name(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    write(source.store, "run")
+    source.store.alias("prod/model", "run:data/big.bin")
+    source.store.alias("best", "run")
+    report = source.store.sync_to(target.store)
+    assert report.ok
+    assert target.store.read_artifact("prod/model") == source.store.read_artifact("prod/model")
+    assert target.store.run("best").run_id == "run"
+    source.calls.clear()
+    target.calls.clear()
+    source.store.sync_to(target.store)
+    assert {operation for operation, _ in source.calls + target.calls} <= LISTINGS
+    source.store.alias("best", "run:notes/small.txt")
+    source.store.sync_to(target.store)
+    assert target.store.read_artifact("best") == b"small"
+    target.store.alias("best", "run:data/big.bin")
+    source.store.alias("best", "run")
+    report = source.store.sync_to(target.store)
+    assert [split.chain for split in report.diverged] == ["aliases/best/"]
+    assert target.store.verify() == []
+
+
+def test_a_snapshot_is_the_same_and_can_be_read_in_the_copy(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path / "a") as source, holdfast.open(tmp_path / "b") as target:
+        run = source.start_run("e", run_id="run", capture=False)
+        run.log({"x": 1.0}, step=0)
+        run.log_checkpoint({"w": weights()}, step=0, keep_last=1)
+        run._writer.seal(go_on=True)
+        then = source.snapshot("then")
+        old = source.read_artifact("run", "checkpoints/0")
+        run.log({"x": 2.0}, step=1)
+        run.log_checkpoint({"w": weights() + 1}, step=1, keep_last=1)
+        run.finish()
+        assert source.sync_to(target).ok
+        assert list(target.run("run").artifacts) == ["checkpoints/1"]
+        assert target.snapshot().digest == source.snapshot().digest
+        assert target.verify() == []
+    with holdfast.open(tmp_path / "b", at=str(then.digest)) as store:
+        assert store.read_artifact("run", "checkpoints/0") == old
+        assert store.metrics("run", "x").values.tolist() == [1.0]
+
+
+def test_a_directory_of_many_small_files_goes_with_its_bundle(
+    pair: tuple[Watched, Watched], tmp_path: Path
+) -> None:
+    source, target = pair
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.txt").write_text(f"file {number}\n" * 300)
+    with source.store.start_run("e", run_id="run", capture=False) as run:
+        run.log_artifact(folder, key="code")
+        (folder / "0.txt").write_text("changed")
+        run.log_artifact(folder, key="code-2")
+    assert any(name.endswith(layout.BUNDLE) for name in source.names("recipes/"))
+    for pattern in ("code-2", "*"):
+        report = source.store.sync_to(target.store, artifacts=pattern)
+        assert report.ok
+        key = "code-2" if pattern == "code-2" else "code"
+        out = target.store.get_artifact("run", key, to=tmp_path / f"out-{key}")
+        assert len(list(out.iterdir())) == 40
+        assert (out / "7.txt").read_bytes() == (folder / "7.txt").read_bytes()
+
+
 def test_a_divergence_is_reported_and_nothing_is_merged(pair: tuple[Watched, Watched]) -> None:
     source, target = pair
     write(source.store, "run")
@@ -428,6 +518,39 @@ def test_a_divergence_is_reported_and_nothing_is_merged(pair: tuple[Watched, Wat
     assert all(event.changed == ("tags",) or "tags" in event.changed for event in split.theirs)
     assert [dict(side.names()) for side in pair] == before
     assert report.equal == 1
+
+
+def test_a_fork_brings_the_other_side_in_as_a_run_of_its_own(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    run.log({"x": 1.0}, step=0)
+    run.flush()
+    source.store.sync_to(target.store)
+    tag(target, there=1)
+    run.log({"x": 2.0}, step=1)
+    run.log_artifact(b"new here", key="new")
+    report = source.store.sync_to(target.store, fork=True)
+    (split,) = report.diverged
+    assert report.ok and report.forks == [split.fork]
+    fork = split.fork
+    assert fork is not None and fork.startswith("run-fork-")
+    assert target.store.read_artifact(fork, "new") == b"new here"
+    assert target.store.run("run").tags == {"there": 1}
+    state = target.store.repository.manifest(fork).load().state
+    assert state["run"]["parent"] == {"run_id": "run", "generation": split.common}
+    assert target.store.verify() == []
+    calls = dict(target.names())
+    again = source.store.sync_to(target.store)  # it is there: nothing to report
+    assert again.ok and again.forks == [] and dict(target.names()) == calls
+    run.log({"x": 3.0}, step=2)
+    run.finish()
+    assert not source.store.sync_to(target.store).ok
+    assert source.store.sync_to(target.store, fork=True).forks == [fork]
+    assert target.store.metrics(fork, "x").values.tolist() == [1.0, 2.0, 3.0]
+    assert target.store.verify() == []
+    back = target.store.sync_to(source.store, fork=True)
+    assert back.ok and len(back.forks) == 1 and fork in back.runs
+    assert source.store.verify() == []
 
 
 def test_a_target_that_is_ahead_is_left_alone(pair: tuple[Watched, Watched]) -> None:

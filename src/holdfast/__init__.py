@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.format.lockfile import Locked
+    from holdfast.lockfile import Checked, LockFile
     from holdfast.ops.aliases import Alias
+    from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.findings import Finding
     from holdfast.ops.fsck import Report
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.repair import Repaired
+    from holdfast.ops.snapshots import Taken
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
     from holdfast.ops.usage import Usage, UsageRow
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from holdfast.storage import ExperimentStorage, StoreStorage
     from holdfast.store import ExperimentStore
     from holdfast.store import ExperimentStore as open  # noqa: N813
-    from holdfast.summary import ArtifactInfo, MetricStats, RunSummary
+    from holdfast.summary import ArtifactInfo, InputInfo, MetricStats, RunSummary
     from holdfast.timestamp import Timestamp
     from holdfast.together import Aligned, SeriesMap
 
@@ -46,12 +50,17 @@ _WHERE = {
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
+    "Checked": "lockfile",
     "Digest": "digest",
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
     "Finding": "ops.findings",
     "HoldfastError": "errors",
+    "InputInfo": "summary",
+    "Lineage": "ops.ancestry",
+    "LockFile": "lockfile",
+    "Locked": "format.lockfile",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
@@ -67,6 +76,7 @@ _WHERE = {
     "StoreStorage": "storage",
     "StoredArtifact": "ops.handle",
     "Tail": "ops.tail",
+    "Taken": "ops.snapshots",
     "TailRecord": "ops.look",
     "TensorChange": "ops.diff",
     "TensorInfo": "ops.tensors",
@@ -86,12 +96,17 @@ __all__ = [
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
+    "Checked",
     "Digest",
     "ExperimentRecord",
     "ExperimentStorage",
     "ExperimentStore",
     "Finding",
     "HoldfastError",
+    "InputInfo",
+    "Lineage",
+    "LockFile",
+    "Locked",
     "MetricRecord",
     "MetricStats",
     "Repacked",
@@ -108,6 +123,7 @@ __all__ = [
     "StoredArtifact",
     "Tail",
     "TailRecord",
+    "Taken",
     "TensorChange",
     "TensorInfo",
     "TensorSlice",

@@ -3,7 +3,6 @@
     note      says in a run's chain under absent/ what is not here, or has come
     load      what is noted of every run, or of one
     refuse    raises NotSynced for a missing file that is noted
-    explains  tells what verify finds from damage
 
 Nobody reads the notes before a file was found missing. See docs/format/sync.md.
 """
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import NameNotFound, NotSynced
+from holdfast.errors import NotSynced
 from holdfast.format import layout
 from holdfast.format.manifest import State
 
@@ -82,19 +81,6 @@ def refuse(backend: Backend, digest: Digest, run_id: str | None = None) -> None:
         found = load(backend, name)
         if digest.hex in found.artifacts or digest.hex in found.segments:
             raise not_synced(name, found, digest)
-
-
-def explains(backend: Backend, run_id: str, code: str, place: str) -> bool:
-    """Is what was found at `place`, of a run, no damage but a file that was never brought here?"""
-    if code == NotSynced.code:
-        return True
-    if not load(backend, run_id).has(place):
-        return False
-    try:
-        backend.stat(place)
-    except NameNotFound:
-        return True
-    return False
 
 
 def not_synced(run_id: str, found: Absent, digest: Digest) -> NotSynced:

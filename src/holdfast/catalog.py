@@ -28,6 +28,7 @@ __all__ = ["Catalog", "CatalogReset", "CatalogRow", "ExperimentRow", "Selected"]
 
 _BATCH = 2000  # runs in one transaction: bounds the memory, and how long others wait
 _STARTS = 2  # in the file; after that the catalog stays in memory
+_LOOKED = "looked"  # in place of a prefix: when all folders were listed
 _abandoned: list[sqlite3.Connection] = []  # of the parent process: to close one here would harm it
 
 
@@ -92,6 +93,19 @@ class Catalog:
                 wanted = {}
             db.executemany("DELETE FROM listing WHERE prefix = ?", [(key,) for key in tokens])
             db.executemany("INSERT INTO listing VALUES (?, ?)", wanted.items())
+
+    def looked(self) -> float:
+        """When the folders of the store were listed last, in s since 1970; 0 for never."""
+        with contextlib.suppress(CatalogReset), self._reading() as db:
+            found = db.execute("SELECT token FROM listing WHERE prefix = ?", (_LOOKED,)).fetchone()
+            with contextlib.suppress(TypeError, ValueError):
+                return float(found[0])
+        return 0.0
+
+    def note_looked(self, at: float) -> None:
+        """They were listed at that time. Raises CatalogReset."""
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO listing VALUES (?, ?)", (_LOOKED, str(at)))
 
     def heads(self) -> dict[str, str]:
         """The head that each run had when it was put in."""
@@ -193,6 +207,36 @@ class Catalog:
             found = db.execute(query, (name, experiment_id)).fetchall()
             return [stored(db, run) for (run,) in found]
 
+    def named(self, run_ids: Collection[str]) -> list[Selected]:
+        """Those of the runs that are in, deleted ones too. Raises CatalogReset."""
+        query = "SELECT id FROM run WHERE run_id = ?"
+        with self._reading() as db:
+            found = [db.execute(query, (run_id,)).fetchone() for run_id in run_ids]
+            return [stored(db, row[0]) for row in found if row]
+
+    def with_digests(self, section: str, digests: Collection[str]) -> list[tuple[str, str, str]]:
+        """(run, key, digest) of what runs, deleted ones too, have in `artifacts` or `inputs` of these.
+        Raises CatalogReset."""
+        query = (
+            "SELECT r.run_id, substr(p.name, length(?1) + 1), v.text"
+            " FROM field v JOIN path p ON p.id = v.path JOIN run r ON r.id = v.run"
+            " WHERE v.text GLOB 'sha256:*' AND v.text = ?2 AND substr(p.name, 1, length(?1)) = ?1"
+        )
+        with self._reading() as db:
+            rows = (db.execute(query, (f"{section}.", digest)) for digest in sorted(digests))
+            return [row for found in rows for row in found]
+
+    def inputs_below(self, prefix: str) -> list[tuple[str, str, str]]:
+        """(run, name, digest) of the inputs whose names begin with `prefix`. Raises CatalogReset."""
+        query = (
+            "SELECT r.run_id, substr(p.name, 8), v.text"
+            " FROM path p JOIN field v ON v.path = p.id JOIN run r ON r.id = v.run"
+            " WHERE p.name >= ? AND p.name < ?"
+        )
+        low = f"inputs.{prefix}"
+        with self._reading() as db:
+            return db.execute(query, (low, low[:-1] + chr(ord(low[-1]) + 1))).fetchall()
+
     def experiments_called(self, text: str) -> list[str]:
         """The ids of the experiments whose id or name it is. Raises CatalogReset."""
         query = "SELECT experiment_id FROM experiment WHERE experiment_id = ?1 OR name = ?1"
@@ -277,7 +321,8 @@ def _data_version(db: sqlite3.Connection) -> int:
 
 def _field_names(db: sqlite3.Connection) -> set[str]:
     used = (f"EXISTS (SELECT 1 FROM {table} WHERE path = path.id)" for table in ("field", "metric"))
-    return {name for (name,) in db.execute(f"SELECT name FROM path WHERE {' OR '.join(used)}")}
+    names = db.execute(f"SELECT name FROM path WHERE {' OR '.join(used)}")
+    return {name for (name,) in names if not name.startswith("inputs.")}  # which are for SQL alone
 
 
 def _statement(

@@ -40,9 +40,10 @@ def _fields(state: State) -> dict[str, Pair]:
     fields: dict[str, Pair] = {}
     for section in ("config", "tags"):
         _add_leaves(fields, section, state.get(section) or {})
-    for key, of in (state.get("artifacts") or {}).items():
-        if isinstance(of, dict):
-            fields[f"artifacts.{key}"] = (_num(of.get("size_bytes")), _text(of.get("digest")))
+    for section in ("artifacts", "inputs"):
+        for key, of in (state.get(section) or {}).items():
+            if isinstance(of, dict):
+                fields[f"{section}.{key}"] = (_num(of.get("size_bytes")), _text(of.get("digest")))
     return fields
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from holdfast.catalog_views import VIEWS
 from holdfast.query_fields import ABOUT, STATISTICS
 
-VERSION = 2  # of the tables and of what is put into them; another version is rebuilt
+VERSION = 3  # of the tables and of what is put into them; another version is rebuilt
 
 STATEMENTS = (
     """CREATE TABLE run (
@@ -52,6 +52,8 @@ STATEMENTS = (
     text TEXT,
     PRIMARY KEY (path, run)
 ) WITHOUT ROWID""",
+    # Who made some bytes, and who read them.
+    "CREATE INDEX field_digest ON field (text) WHERE text GLOB 'sha256:*'",
     f"""CREATE TABLE metric (
     path INTEGER,
     run INTEGER,

@@ -53,6 +53,7 @@ VIEWS = {
     "tags": _keyed("tags", "field", "coalesce(v.num, v.text) AS value"),
     "metrics": _keyed("metrics", "metric", ", ".join(f'v."{name}"' for name in STATISTICS)),
     "artifacts": _keyed("artifacts", "field", "v.num AS size_bytes, v.text AS digest"),
+    "inputs": _keyed("inputs", "field", "v.num AS size_bytes, v.text AS digest"),
 }
 _MAY = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE})
 _LONGEST_BYTES = 64 << 20  # of one text or blob that a function may make

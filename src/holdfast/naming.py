@@ -6,17 +6,19 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import InvalidValue
+from holdfast.errors import InvalidValue, Unavailable
 from holdfast.format.address import parse
-from holdfast.ops import aliases, resolve
+from holdfast.format.alias import Target
+from holdfast.ops import aliases, resolve, snapshots
 from holdfast.ops.aliases import ANYTHING, Alias
 from holdfast.ops.handle import StoredArtifact
 from holdfast.ops.lookup import find_run
 from holdfast.ops.resolve import At
+from holdfast.ops.snapshots import Taken
 
 if TYPE_CHECKING:
     from holdfast.catalog import Catalog
-    from holdfast.format.alias import Target
+    from holdfast.ops.ancestry import Lineage
     from holdfast.ops.versions import Version
     from holdfast.repository import Repository
 
@@ -35,6 +37,14 @@ class NamingMethods:
         Raises InvalidValue, Ambiguous, ArtifactNotFound, RunNotFound, AliasNotFound.
         """
         return StoredArtifact.of(self.repository, self._artifact(address, key, at))
+
+    def settled(self, address: str) -> StoredArtifact:
+        """The artifact at an address, to be kept: one named by its digest alone is told from a directory.
+        Raises what `artifact` raises."""
+        self._artifact(address)  # which refuses a run
+        return StoredArtifact.of(
+            self.repository, resolve.settled(self.repository, self._ask, address)
+        )
 
     def resolve(self, address: str, *, at: At = None) -> str:
         """The address without aliases and versions: a run's id, `RUN:KEY` or `sha256:…`. Raises what
@@ -84,6 +94,53 @@ class NamingMethods:
         hold on to bytes, use an alias, a lock file or the digest. Raises ExperimentNotFound, Ambiguous.
         """
         return resolve.versions_of(self._ask, experiment, key)
+
+    def snapshot(self, name: str | None = None) -> Taken:
+        """One sha256 over everything in the store now: the same in every store that holds the same.
+
+        With a `name` it is kept, and with it all that it names; `holdfast.open(url, at=…)` reads it. Points
+        that are not sealed yet are not in it. Raises Corrupt when something in the store cannot be read.
+        """
+        self._caught_up()
+        return snapshots.take(self.repository, name)
+
+    def snapshots(self) -> list[Alias]:
+        """The snapshots that were kept, by name: the `digest` of their targets is the id. A damaged one
+        never hides the others: it is reported as a warning."""
+        found, problems = snapshots.everything(self.repository)
+        for problem in problems:
+            warnings.warn(f"{problem.message} (left out of the list)", stacklevel=2)
+        return found
+
+    def proof(self, address: str, key: str | None = None) -> str:
+        """A proof, as JSON text, that the snapshot which this store shows (`at=`) holds an artifact;
+        `holdfast proof check` needs no store. Raises InvalidValue, ArtifactNotFound."""
+        return snapshots.prove(self.repository, self._artifact(address, key))
+
+    def lineage(self, address: str, *, up: int | None = None, down: int | None = None) -> Lineage:
+        """What made an artifact or a run and what that had read, and what came of it: runs that read it,
+        and what those made. At most `up` and `down` runs away; `str()` is a tree of lines, `to_dot()`
+        for Graphviz, `to_dict()` for JSON. Raises what `artifact` raises."""
+        from holdfast.ops.ancestry import lineage
+
+        self._caught_up()
+        start = resolve.target(self.repository, self._ask, address)
+        return lineage(self._ask, start, up, down)
+
+    def _to_use(self, artifact: Any, key: str | None) -> tuple[StoredArtifact, str | None]:
+        """(the artifact, the address that was asked for). A digest need not be looked up while a remote
+        store does not answer."""
+        if known := getattr(artifact, "target", None):
+            return StoredArtifact.of(self.repository, known), None
+        asked, near = parse(artifact, key), self.repository.hasty()
+        self._caught_up()
+        try:
+            found = resolve.artifact(near, self._ask, str(asked))
+        except Unavailable:
+            if asked.digest is None:
+                raise
+            found = Target(digest=str(asked.digest), kind="bytes")
+        return StoredArtifact.of(self.repository, found), str(asked)
 
     def _artifact(self, address: str, key: str | None = None, at: At = None) -> Target:
         """What is known of the artifact at an address."""

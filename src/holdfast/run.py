@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.errors import InvalidValue
+from holdfast.format import inputs
 from holdfast.names import check_key
 from holdfast.ops import artifacts, checkpoints
+from holdfast.ops.adding import storing
 from holdfast.ops.tags import checked_tags
 from holdfast.records import RunStatus
 from holdfast.summary import ArtifactInfo
@@ -16,8 +19,10 @@ from holdfast.values import checked_step
 from holdfast.writer import RunWriter
 
 if TYPE_CHECKING:
+    from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.publish import Unsent
     from holdfast.ops.tail import Tail
+    from holdfast.repository import Repository
     from holdfast.series import Series
     from holdfast.store import ExperimentStore
 
@@ -72,21 +77,28 @@ class Run:
         """
         self._refuse_finished()
         check_key("artifact", key)
-        about = self._stored(source, key, layout, base, compact)
-        self._writer.commit({"artifacts": {key: about}})
-        return ArtifactInfo.from_state(key, about)
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            with self._writer.storing(key) as place:
+                about = self._stored(place, held[key], key, layout, base, compact)
+                self._writer.commit({"artifacts": {key: about}})
+            return about
+
+        return ArtifactInfo.from_state(key, storing({key: source}, store))
 
     def _stored(
         self,
+        place: Repository,
         source: artifacts.Source,
         key: str,
         layout: str | None = None,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        how = self._writer.how(key, source, layout, self.store.layout, base, compact)
-        return artifacts.store(self._writer.target(), source, None, how)
+        how = self._writer.how(key, source, layout, self.store.layout, base, compact, kept)
+        return artifacts.store(place, source, None, how)
 
     def log_checkpoint(
         self,
@@ -119,12 +131,19 @@ class Run:
             values = self.store.metrics(self.id, best.metric, last=1).values
             about["metrics"] = {best.metric: float(values[-1])}
             about["best"] = {"metric": best.metric, "mode": best.mode}
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            with self._writer.storing(key) as place:
+                artifact = self._stored(
+                    place, held[key], key, kept=checkpoints.kept(last, best), **how
+                )
+                self._writer.commit(
+                    lambda state: checkpoints.change(state, key, artifact, about, last, best)
+                )
+            return artifact
+
         with checkpoints.as_file(state, format) as path:
-            artifact = self._stored(path, key, **how)
-        self._writer.commit(
-            lambda state: checkpoints.change(state, key, artifact, about, last, best)
-        )
-        return ArtifactInfo.from_state(key, artifact)
+            return ArtifactInfo.from_state(key, storing({key: path}, store))
 
     def log_artifacts(self, sources: Mapping[str, artifacts.Source]) -> dict[str, ArtifactInfo]:
         """Store many sources by their keys, several at once; all of them become part of the run in one
@@ -132,13 +151,32 @@ class Run:
         self._refuse_finished()
         for key in sources:
             check_key("artifact", key)
-        hows = {
-            key: self._writer.how(key, source, None, self.store.layout)
-            for key, source in sources.items()
-        }
-        abouts = artifacts.store_many(self._writer.target(), sources, hows.__getitem__)
-        self._writer.commit({"artifacts": abouts} if abouts else {})
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            with self._writer.storing(*held) as place:
+                hows = {
+                    key: self._writer.how(key, source, None, self.store.layout)
+                    for key, source in held.items()
+                }
+                abouts = artifacts.store_many(place, held, hows.__getitem__)
+                self._writer.commit({"artifacts": abouts} if abouts else {})
+            return abouts
+
+        abouts = storing(sources, store)
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
+
+    def use_artifact(self, artifact: Any, key: str | None = None) -> StoredArtifact:
+        """Note that this run reads an artifact, and give it: `.read()`, `.open()`, `.get(to=…)`.
+
+        `artifact` is any address, or what says which bytes by itself: an entry of a lock file, a
+        `Version`, a `StoredArtifact`. Those, and `sha256:…`, are noted even while a remote store does not
+        answer. Raises InvalidValue, Ambiguous, ArtifactNotFound, RunNotFound, AliasNotFound, Unavailable.
+        """
+        self._refuse_finished()
+        found, asked = self.store._to_use(artifact, key)
+        at = time.time_ns()
+        self._writer.commit(lambda state: inputs.used(state, found.target, asked, at))
+        return found
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Add tags or change them; a value of None takes the tag away."""

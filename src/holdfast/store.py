@@ -26,10 +26,12 @@ from holdfast.ops.handle import fetch
 from holdfast.ops.ingest import Wanted
 from holdfast.ops.lookup import find_run
 from holdfast.ops.recover import Recovered, recover
+from holdfast.ops.snapshots import pinned
 from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.seed import SeedMethods
+from holdfast.signing import SigningMethods
 from holdfast.summary import ArtifactInfo, RunSummary
 from holdfast.syncing import SyncMethods
 from holdfast.writer import RunWriter
@@ -50,6 +52,7 @@ class ExperimentStore(
     NamingMethods,
     CheckpointMethods,
     CheckingMethods,
+    SigningMethods,
     SyncMethods,
     SeedMethods,
 ):
@@ -63,7 +66,8 @@ class ExperimentStore(
     no other process writes at the same time, where the storage could not keep them apart. What is
     written to a bucket goes to this machine first and is sent every `publish_seconds` (5); no more than
     about `backlog_bytes` (8 GiB) of artifacts wait here.
-    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable.
+    `at` opens the store as it was, read-only: the id of a snapshot (`sha256:…`) or its name.
+    Raises NotAStore, UnsupportedFormat, Corrupt, AccessDenied, Unavailable, SnapshotNotFound.
     """
 
     def __init__(
@@ -78,18 +82,21 @@ class ExperimentStore(
         single_writer: bool = False,
         publish_seconds: float | None = None,
         backlog_bytes: int | None = None,
+        at: str | None = None,
     ) -> None:
         self.layout = Wanted(layout).layout
         self.repository = open_repository(
             url,
-            create=create,
-            read_only=read_only,
+            create=create and at is None,
+            read_only=read_only or at is not None,
             storage_options=storage_options,
             single_writer=single_writer,
             cache=cache,
         )
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
+        if at is not None:
+            self.repository = pinned(self.repository, at)
         WritingMethods.__init__(self)
         self._begin_publishing(publish_seconds, backlog_bytes)
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
@@ -319,7 +326,8 @@ class ExperimentStore(
         from holdfast.ops.refresh import refresh
 
         if self._index is None:
-            self._index = Catalog.open(self.store_id, self.url, memory=self._in_memory)
+            url = self.repository.backend.url  # which says at which snapshot
+            self._index = Catalog.open(self.store_id, url, memory=self._in_memory)
         for problem in refresh(self.repository, self._index):
             warnings.warn(f"{problem.message} (left out of the list)", stacklevel=4)
         return self._index

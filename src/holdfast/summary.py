@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.digest import Digest
+from holdfast.format import inputs
 from holdfast.records import RunStatus
 from holdfast.timestamp import Timestamp
 
@@ -71,6 +72,34 @@ class ArtifactInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class InputInfo:
+    """One artifact that a run has read: `run_id` and `key` say which run made it, if that is known;
+    `address` is what the run asked for."""
+
+    digest: Digest
+    run_id: str | None
+    key: str | None
+    address: str
+    size_bytes: int | None
+    kind: str
+    used_at: Timestamp
+
+    @classmethod
+    def from_state(cls, name: str, state: dict[str, Any]) -> InputInfo:
+        """From the map in a manifest. Raises InvalidValue when its digest is none."""
+        run_id, key = inputs.origin(name) or (None, None)
+        return cls(
+            Digest.parse(state["digest"]),
+            run_id,
+            key,
+            state.get("address", name),
+            state.get("size_bytes"),
+            state.get("kind", "bytes"),
+            Timestamp(state["used_at"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """Everything a manifest says of a run, at one generation."""
 
@@ -94,6 +123,7 @@ class RunSummary:
     generation: int
     deleted: bool
     ranks: tuple[int, ...] = ()  # who joined it, as in distributed training; () if nobody did
+    inputs: tuple[InputInfo, ...] = ()  # what it has read, in that order
 
     @property
     def state(self) -> str:
@@ -156,6 +186,7 @@ class RunSummary:
             generation=generation,
             deleted="deleted_at" in run,
             ranks=tuple(sorted(map(int, state.get("ranks", {})))),
+            inputs=_inputs(state.get(inputs.SECTION, {})),
         )
 
 
@@ -186,6 +217,11 @@ _SECTIONS: dict[str, Callable[[RunSummary, str], Any]] = {
     "source": lambda run, name: _dig(run.source, name),
     "error": lambda run, name: _dig(run.error or {}, name),
 }
+
+
+def _inputs(state: dict[str, Any]) -> tuple[InputInfo, ...]:
+    found = (InputInfo.from_state(name, about) for name, about in state.items())
+    return tuple(sorted(found, key=lambda one: (one.used_at, one.address)))
 
 
 def _moment(ns: int | None) -> Timestamp | None:

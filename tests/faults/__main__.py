@@ -1,4 +1,4 @@
-"""Play histories: `python -m tests.faults --histories 10000`, or one again: `python -m tests.faults --seed N`."""
+"""Play histories: `python -m tests.faults --histories 10000`; one again: `--seed N`."""
 
 from __future__ import annotations
 

@@ -14,13 +14,20 @@ from typing import Any
 import holdfast
 import holdfast.store as stores
 from holdfast import process as processes
-from holdfast.errors import ArtifactNotFound, HoldfastError, InvalidState, MetricNotFound
+from holdfast.errors import (
+    ArtifactNotFound,
+    HoldfastError,
+    InvalidState,
+    MetricNotFound,
+    Unavailable,
+)
 from holdfast.format import storefile
 from holdfast.liveness import STALE_SECONDS
+from holdfast.ops import reach
 
 from . import kernel as kernels
 from .kernel import Kernel, Process
-from .model import Act, RunModel, Violation, last_sure, possible
+from .model import Act, RunModel, Violation, is_sure, possible
 from .seats import KEYS, Helper, Rank, Reader, Seat, Trainer
 from .world import SimBackend, Weather, World
 
@@ -115,7 +122,9 @@ class History:
         return bytes([number]) * (number * 211 + 1)
 
     def excuses(self, error: HoldfastError, legitimate: tuple[type[HoldfastError], ...]) -> bool:
-        return isinstance(error, legitimate) or (self.is_remote and isinstance(error, InvalidState))
+        """Is this what others, or the distance, may do to anybody?"""
+        far = self.is_remote and isinstance(error, (InvalidState, Unavailable))
+        return far or isinstance(error, legitimate)
 
     # What Holdfast asks of the process table.
 
@@ -214,7 +223,7 @@ class History:
         if self.world.rotten is None:
             return
         place, at, bit = self.world.rotten
-        if not self.store.verify():
+        if not self._is_garbage(place) and not self.store.verify():
             raise Violation(
                 f"bit {bit} of byte {at} of {place} is wrong, and verify does not see it"
             )
@@ -228,6 +237,12 @@ class History:
                 with suppress(HoldfastError):
                     self._check_series(run, key)
         self.world.heal()
+
+    def _is_garbage(self, place: str) -> bool:
+        """A segment that was put together with others: nobody reads it any more."""
+        if not place.endswith(".seg"):
+            return False
+        return place not in reach.of_run(self.store.repository, place.split("/")[1]).segments
 
     def _check_run(self, run: RunModel, listed: dict[str, Any]) -> None:
         try:
@@ -264,14 +279,14 @@ class History:
 
     def _check_tags(self, run: RunModel, summary: Any) -> None:
         for name, acts in run.tags.items():
-            if last_sure(acts) >= 0 and summary.tags.get(name) not in possible(acts):
+            if is_sure(acts) and summary.tags.get(name) not in possible(acts):
                 raise Violation(f"run {run.run_id}: tag {name} is {summary.tags.get(name)}: {acts}")
 
     def _check_artifact(self, run: RunModel, key: str, acts: list[Act]) -> None:
         try:
             data = self.store.read_artifact(run.run_id, key)
         except ArtifactNotFound as error:
-            if last_sure(acts) >= 0:
+            if is_sure(acts):
                 raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
             return
         if data not in possible(acts):
@@ -283,7 +298,7 @@ class History:
             allowed.add("Failed")  # as recover says of those who went away without a word
         if run.begun and summary.status.value not in allowed:
             raise Violation(f"run {run.run_id} is {summary.status.value}: {run.statuses}")
-        if last_sure(run.deleted) >= 0 and summary.deleted not in possible(run.deleted):
+        if is_sure(run.deleted) and summary.deleted not in possible(run.deleted):
             raise Violation(f"run {run.run_id}: deleted is {summary.deleted}: {run.deleted}")
 
 

@@ -9,6 +9,7 @@ import secrets
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,21 +36,17 @@ def install() -> Callable[[], None]:
         undo.append((place, name, getattr(place, name)))
         setattr(place, name, value)
 
-    stand_ins = {id(threading): Threading(), id(time): Time(), id(secrets): Secrets()}
     for name, module in list(sys.modules.items()):
         if name.startswith("holdfast.") and not name.removeprefix("holdfast.").startswith(
             _LEFT_OUT
         ):
-            for attribute, value in list(vars(module).items()):
-                if id(value) in stand_ins:
-                    put(module, attribute, stand_ins[id(value)])
-                elif value is ThreadPoolExecutor:
-                    put(module, attribute, Pool)
+            _put_machine(module, put)
     put(sys.modules["holdfast.writer"], "_now", Time.time_ns)
     _put_store(put)
     for place, value in SMALL.items():
         module_name, _, attribute = place.rpartition(".")
         put(sys.modules[module_name], attribute, value)
+    warnings.simplefilter("ignore")  # of damage, which we do as well
     logging.getLogger("holdfast").disabled = True  # the background says what we do to it
 
     def uninstall() -> None:
@@ -58,6 +55,16 @@ def install() -> Callable[[], None]:
         logging.getLogger("holdfast").disabled = False
 
     return uninstall
+
+
+def _put_machine(module: Any, put: Callable[[Any, str, Any], None]) -> None:
+    """Whatever of the real machine the module has imported is ours from now on."""
+    ours = {id(threading): Threading(), id(time): Time(), id(secrets): Secrets()}
+    for attribute, value in list(vars(module).items()):
+        if id(value) in ours:
+            put(module, attribute, ours[id(value)])
+        elif value is ThreadPoolExecutor:
+            put(module, attribute, Pool)
 
 
 def _put_store(put: Callable[[Any, str, Any], None]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from collections.abc import Callable
-from typing import Any, Self
+from concurrent.futures import Executor, Future
+from typing import Any
 
 import greenlet
 
@@ -50,6 +52,12 @@ class Task(greenlet.greenlet):
             pass
         except BaseException as error:  # noqa: BLE001 - the history reports it
             self.failure = error
+
+    def where(self) -> str:
+        """Its name, and what it is in the middle of."""
+        stack = traceback.extract_stack(self.gr_frame) if self.gr_frame else []
+        calls = [f"{step.name}:{step.lineno}" for step in stack if "/holdfast/" in step.filename]
+        return f"{self.process.pid}/{self.name} in {' > '.join(calls)}"
 
 
 class Kernel:
@@ -142,7 +150,7 @@ class Kernel:
         if not able:
             if not self.tasks:
                 return None
-            raise Stuck(f"deadlock: {[task.name for task in self.tasks]}")
+            raise Stuck(f"deadlock: {[task.where() for task in self.tasks]}")
         return self._choose(able, last)
 
     def _choose(self, able: list[Task], last: Task | None) -> Task:
@@ -331,57 +339,16 @@ class Secrets:
         return kernel().secret.choice(items)
 
 
-class Pool:
-    """In place of ThreadPoolExecutor: each job when it is handed in."""
+class Pool(Executor):
+    """In place of ThreadPoolExecutor: each job is done when it is handed in."""
 
-    def __init__(self, *about: object, **more: object) -> None:
-        return None
+    def __init__(self, workers: int | None = None, *about: object, **more: object) -> None:
+        self._max_workers = workers
 
-    def submit(self, work: Callable[..., Any], *args: Any, **named: Any) -> Done:
-        return Done(work, args, named)
-
-    def map(self, work: Callable[..., Any], *items: Any) -> Any:
-        return map(work, *items)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        return None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        return None
-
-
-class Done:
-    """A future that is there."""
-
-    def __init__(
-        self, work: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
-        self.error: Exception | None = None
-        self.value: Any = None
+    def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
         try:
-            self.value = work(*args, **named)
+            done.set_result(work(*args, **named))
         except Exception as error:  # noqa: BLE001 - who asks for the result gets it
-            self.error = error
-
-    def result(self, timeout: float | None = None) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def exception(self, timeout: float | None = None) -> Exception | None:
-        return self.error
-
-    def done(self) -> bool:
-        return True
-
-    def cancel(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def add_done_callback(self, call: Callable[[Any], None]) -> None:
-        call(self)
+            done.set_exception(error)
+        return done

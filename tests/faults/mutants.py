@@ -1,7 +1,7 @@
 """Bugs on purpose, each of a kind that was, or could be, made: the simulator must find every one.
 
-A mutant returns what to put where: (object, attribute, new value). `python -m tests.faults --mutant NAME` plays
-histories with it until one fails.
+A mutant returns what to put where: (object, attribute, new value).
+`python -m tests.faults --mutant NAME` plays histories with it until one fails.
 """
 
 from __future__ import annotations

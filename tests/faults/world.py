@@ -131,6 +131,11 @@ class World:
     def is_unwell(self) -> bool:
         return self.full or self.rotten is not None
 
+    def is_stale(self) -> bool:
+        """Is this hint one that does not get through?"""
+        stale = self.weather.stale
+        return stale > 0 and not self.calm and self.chance.random() < stale
+
     def clear_up(self, land: bool) -> None:
         """The sky is clear from now on; what is under way arrives, or never does."""
         self.calm, self.full = True, False
@@ -238,11 +243,7 @@ class SimBackend:
 
     def put(self, name: str, data: bytes) -> None:
         world = self.world
-        if (
-            world.weather.stale
-            and not world.calm
-            and world.chance.random() < world.weather.stale / 2
-        ):
+        if name.startswith(HEADS) and world.is_stale():
             world.note("put, not kept", name)
             return
         self._write("put", name, lambda: world.files.put(name, data))
@@ -253,9 +254,8 @@ class SimBackend:
     def walk(self, prefix: str) -> Iterator[Stat]:
         world = self.world
         found = self._read("walk", prefix, lambda: list(world.files.walk(prefix)))
-        if world.weather.stale and not world.calm and prefix.startswith(HEADS):
-            if world.chance.random() < world.weather.stale:
-                found = [stat for stat in world.old_heads if stat.name.startswith(prefix)]
+        if prefix.startswith(HEADS) and world.is_stale():
+            found = [stat for stat in world.old_heads if stat.name.startswith(prefix)]
         yield from found
 
     def folders(self, prefix: str) -> list[str]:

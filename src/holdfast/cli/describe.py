@@ -13,7 +13,7 @@ from holdfast.cli import options
 from holdfast.cli.table import duration, number, size, table
 
 if TYPE_CHECKING:
-    from holdfast import ArtifactInfo, MetricStats, Repacked, RunSummary, Timestamp
+    from holdfast import ArtifactInfo, InputInfo, MetricStats, Repacked, RunSummary, Timestamp
 
 STATISTICS = ("count", "nan", "first", "last", "min", "max", "mean", "first_step", "last_step")
 
@@ -41,6 +41,7 @@ def run_json(run: RunSummary) -> dict[str, Any]:
         "generation": run.generation,
         "metrics": {key: stats_json(stats) for key, stats in run.metrics.items()},
         "artifacts": [artifact_json(about) for about in run.artifacts.values()],
+        "inputs": [input_json(about) for about in run.inputs],
         "source": run.source,
     }
 
@@ -56,6 +57,18 @@ def artifact_json(about: ArtifactInfo) -> dict[str, Any]:
         "size_bytes": about.size_bytes,
         "kind": about.kind,
         "created_at": str(about.created_at),
+    }
+
+
+def input_json(about: InputInfo) -> dict[str, Any]:
+    return {
+        "digest": str(about.digest),
+        "run_id": about.run_id,
+        "key": about.key,
+        "address": about.address,
+        "size_bytes": about.size_bytes,
+        "kind": about.kind,
+        "used_at": str(about.used_at),
     }
 
 

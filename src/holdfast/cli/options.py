@@ -42,6 +42,9 @@ store_option = click.option(
     callback=lambda context, parameter, value: find_store(value),
     help="The store: a directory or a URL.",
 )
+at_option = click.option(
+    "--at", metavar="SNAPSHOT", help="The store as it was: the name or id of a snapshot."
+)
 executor_option = click.option(
     "--executor", "-x", metavar="WHERE",
     help="Run it on threads[:N], processes[:N], dask://host:port or ray://host:port.",
@@ -50,35 +53,37 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON f
 
 
 def with_store(*, write: bool = False, create: bool = False) -> Callable[[Command], Command]:
-    """Give a verb its store, open while it runs, as the first argument; adds --store and --json."""
+    """Give a verb its store, open while it runs, as the first argument; adds --store and --json, and --at
+    to a verb that only reads."""
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def opened(url: str, **arguments: Any) -> Any:
+        def opened(url: str, at: str | None = None, **arguments: Any) -> Any:
             # A store that was named and is not there is more likely a slip than a wish.
             found = create and url == DEFAULT
-            with _open(url, write=write, create=found) as store:
+            with _open(url, write=write, create=found, at=at) as store:
                 return function(store, **arguments)
 
-        return json_option(store_option(opened))  # type: ignore[return-value]
+        whole = opened if write else at_option(opened)
+        return json_option(store_option(whole))  # type: ignore[return-value]
 
     return decorate
 
 
-def _open(url: str, *, write: bool, create: bool) -> ExperimentStore:
+def _open(url: str, *, write: bool, create: bool, at: str | None) -> ExperimentStore:
     import warnings
 
     import holdfast
 
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = warn  # type: ignore[assignment]
     try:
-        return holdfast.open(url, create=create, read_only=not write)
+        return holdfast.open(url, create=create, read_only=not write, at=at)
     except holdfast.errors.NotAStore as error:
         hint = "" if "holdfast init" not in error.message else ", or name one with --store"
         raise holdfast.errors.NotAStore(f"{error.message}{hint}", **error.details) from error
 
 
-def _warn(message: Warning | str, *rest: Any) -> None:
+def warn(message: Warning | str, *rest: Any) -> None:
     print(f"holdfast: warning: {message}", file=sys.stderr)
 
 

@@ -15,6 +15,7 @@ SEGMENT = "segment"
 SPOOL = "spool"
 ENTRY = "entry"
 HEAD = "head"
+SIGNATURE = "signature"
 PROBE = "probe"
 QUARANTINE = "quarantine"
 FOREIGN = "foreign"
@@ -34,6 +35,7 @@ _SHAPES = [
     (ENTRY, r"(?:aliases|snapshots)/.+/[0-9]{8}"),
     (ENTRY, r"gc/[0-9]{8}"),
     (HEAD, r"heads/[a-z]+/.+@[0-9]{8}"),
+    (SIGNATURE, r"signatures/[0-9a-f]{64}/[0-9a-f]{64}"),
     (PROBE, r"probe/.+"),
     (QUARANTINE, r"quarantine/.+"),
 ]
@@ -47,6 +49,7 @@ LEAST_BYTES = {
     RECIPE: frame.HEADER_BYTES + frame.TRAILER_BYTES,
     SEGMENT: frame.HEADER_BYTES + trailer.TRAILER_BYTES,
     ENTRY: frame.HEADER_BYTES + frame.TRAILER_BYTES,
+    SIGNATURE: frame.HEADER_BYTES + frame.TRAILER_BYTES,
 }
 
 

@@ -15,6 +15,7 @@ EXPERIMENTS = "experiments/"
 RUNS = "runs/"
 ALIASES = "aliases/"
 SNAPSHOTS = "snapshots/"
+SIGNATURES = "signatures/"
 HEADS = "heads/"
 RUN_HEADS = "heads/runs/"
 RANK_HEADS = "heads/ranks/"
@@ -25,12 +26,17 @@ PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
 BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
+LOG = "gc/"  # of the collectors
+PROBES = "probe/"
 SYNCS = "syncs/"
 ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
 MAX_RANK = 2**31 - 1
 
+_CHAIN = re.compile(
+    r"(experiments/[^/]+|runs/[^/]+/manifest|runs/[^/]+/ranks/(0|[1-9][0-9]{0,9})|aliases/.+)/\Z"
+)
 _NUMBER = re.compile(r"[0-9]{8}\Z")
 
 
@@ -69,6 +75,16 @@ def alias(name: str) -> str:
 def snapshot(name: str) -> str:
     """The chain of a snapshot's name, which may hold '/'."""
     return f"{SNAPSHOTS}{name}/"
+
+
+def signatures(document: Digest) -> str:
+    """Where the signatures of a document lie, each under the public key it was made for, in hex."""
+    return f"{SIGNATURES}{document.hex}/"
+
+
+def is_key(name: str) -> bool:
+    """Is it 32 bytes in hex?"""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
 
 
 def run(run_id: str) -> str:
@@ -136,6 +152,17 @@ def quarantined(name: str) -> str:
     return f"{QUARANTINE}{name}"
 
 
+def run_of(prefix: str) -> str | None:
+    """The run whose manifest has this prefix."""
+    found = re.match(r"runs/([^/]+)/manifest/\Z", prefix)
+    return found[1] if found else None
+
+
+def is_chain(prefix: str) -> bool:
+    """True for the prefix of a chain of an experiment, run, rank or alias: all that a snapshot has."""
+    return _CHAIN.match(prefix) is not None
+
+
 def entry(chain: str, number: int) -> str:
     return f"{chain}{number:08d}"
 
@@ -144,6 +171,11 @@ def entry_number(name: str) -> int | None:
     """The number of a chain entry, or None when the last part of `name` is no number."""
     last = name.rpartition("/")[2]
     return int(last) if _NUMBER.match(last) else None
+
+
+def has_head(chain: str) -> bool:
+    """Is the newest generation of this chain hinted at under heads/?"""
+    return not chain.startswith((LOG, SYNCS, ABSENT))
 
 
 def head(chain: str, number: int) -> str:

@@ -106,12 +106,13 @@ def everything(repository: Repository, under: str = "") -> tuple[list[Alias], li
     With `under`, that one and those below it: `prod` and `prod/resnet`.
     """
     prefix = layout.alias(check_alias("alias", under)) if under else layout.ALIASES
-    return _listed(repository, layout.ALIASES, prefix)
+    return listed(repository, layout.ALIASES, prefix)
 
 
-def _listed(
+def listed(
     repository: Repository, folder: str, prefix: str
 ) -> tuple[list[Alias], list[HoldfastError]]:
+    """The names below `prefix` in `folder` that name something, and what is wrong with the others."""
     found: list[Alias] = []
     problems: list[HoldfastError] = []
     for chain, numbers in chains_under(repository, prefix):

@@ -65,6 +65,10 @@ CODES = {
         f"upgrade Holdfast; if that is no help, {_COPY}",
     ),
     "unreadable": Code("The storage reports an error for this file.", _COPY),
+    "not_as_signed": Code(
+        "An entry of a chain is missing, or is not the one that a signed snapshot names.",
+        "find out who changed the store; " + _COPY,
+    ),
     "torn": Code(
         "A spool ends in bytes that are no whole record: its writer died in a write, or they are damaged.",
         "`holdfast recover` seals what is whole; or, for the rest, " + _COPY,
@@ -169,11 +173,14 @@ class Found:
 def telling(
     found: list[Found], *, place: str = "", users: Iterable[User] = (), what: str = "no run"
 ) -> Iterator[None]:
-    """Turn the error of a check into a `Found`. What says that the store cannot be asked goes on up."""
+    """Turn the error of a check into a `Found`. What says that the store cannot be asked goes on up; what
+    was left out by a sync is nothing."""
     try:
         yield
     except (AccessDenied, Unavailable):
         raise
+    except NotSynced:
+        return
     except HoldfastError as error:
         at = error.details.get("place") or error.details.get("name") or place
         found.append(Found(code_of(error), at, error.message, users=tuple(users), what=what))

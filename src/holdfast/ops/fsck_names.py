@@ -159,8 +159,8 @@ def _head(listing: Listing, chain: str, newest: int) -> Iterator[Found]:
 
 
 def _runs(listing: Listing) -> Iterator[Found]:
-    """Files of a run without a manifest. A writer creates its first entry before anything else; a sync sends
-    segments first, and its head before the entry."""
+    """Files of a run without a manifest. A writer creates its first entry before anything else; a sync brings
+    segments first, and no head before that entry."""
     segments = {name.split("/", 2)[1] for name in listing.of_kind[kinds.SEGMENT]}
     others = {name.split("/", 2)[1] for name in listing.sizes if _is_of_run(name)}
     for run_id in listing.runs():

@@ -8,11 +8,12 @@ Who is stopped anywhere begins again: what is there is not sent again. See docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from holdfast import absent
@@ -21,13 +22,13 @@ from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.format import layout
-from holdfast.ops import sync_chains
+from holdfast.ops import sync_chains, sync_fork
 from holdfast.ops.sync_chains import ChainPlan, Diverged, Divergence
 from holdfast.ops.sync_hold import Hold
 from holdfast.ops.sync_listing import Chains, Tip
 from holdfast.ops.sync_memory import Memory
 from holdfast.ops.sync_needs import RunPlan, Sides, What
-from holdfast.ops.sync_pieces import rewrite_name
+from holdfast.ops.sync_pieces import rewritten
 from holdfast.ops.sync_plan import Damage, Plan, finding, plan
 from holdfast.ops.sync_rewrite import Rewriter
 from holdfast.ops.sync_send import Meter, Progress, send
@@ -68,13 +69,26 @@ def unavailable(source: str, target: str, error: HoldfastError) -> SyncReport:
     return SyncReport(source, target, findings=[finding(error, "this sync: what arrived stays")])
 
 
-def sides_of(source: Repository, target: Repository, what: What, *, recheck: bool = False) -> Sides:
-    """The two stores of a sync. Raises InvalidValue if they are one."""
+def beat(target: Repository, open_runs: Mapping[str, int]) -> None:
+    """Say in the target that the writers of these runs are alive, by the heads of their newest entries."""
+    for run_id, number in open_runs.items():
+        target.manifest(run_id).beat(number)
+
+
+def sides_of(
+    source: Repository,
+    target: Repository,
+    what: What,
+    *,
+    fork: bool = False,
+    recheck: bool = False,
+) -> Sides:
+    """The two stores of a sync, and what is remembered of them unless that shall be looked at again."""
     ids = (source.store_id, source.backend.url, target.store_id, target.backend.url)
     memory = Memory.of(*ids, repr(what))
     if recheck:
         memory.forget()
-    return Sides(source, target, what, memory)
+    return Sides(source, target, what, memory, fork)
 
 
 @contextmanager
@@ -126,6 +140,7 @@ class _Sync:
         self._rewriter = Rewriter(sides.source, self._target, meter)
         self._done: dict[str, HoldfastError | None] = {}  # what was sent, or why it was not
         self._good: list[RunPlan] = []
+        self._left_out: set[str | None] = set(planned.left_out)
         self.report = SyncReport(
             self._source.url,
             self._target.url,
@@ -138,28 +153,22 @@ class _Sync:
         hold = None
         if not self._plan.is_idle:
             hold = Hold(self._target, self._plan.sides.source.store_id)
-        self._publish_named()
-        runs = self._plan.runs
-        for first in range(0, len(runs), _BATCH):
-            self._batch(runs[first : first + _BATCH])
+        for group in (self._plan.first, self._plan.runs, self._plan.last):
+            for first in range(0, len(group), _BATCH):
+                self._batch(group[first : first + _BATCH])
         if hold:
             hold.close()
         self._learn()
         self.report.sent_bytes = self._meter.sent
         return self.report
 
-    def _publish_named(self) -> None:
-        """Experiments and the like come before the runs that name them."""
-        results = self._pool.map(partial(self._tried, self._publish_chain), self._plan.named)
-        for one, error in zip(self._plan.named, results, strict=True):
-            if error is None:
-                self.report.entries += one.count
-            elif not (isinstance(error, Diverged) and self._is_same_by_now(one.prefix)):
-                self.report.findings.append(finding(error, f"{one.prefix}, which was left out"))
-
-    def _is_same_by_now(self, prefix: str) -> bool:
-        """Another sync founded the same experiment a moment ago."""
-        states = [Chain(backend, prefix).load().state for backend in (self._source, self._target)]
+    def _is_same_by_now(self, one: RunPlan) -> bool:
+        """Has another sync founded the same experiment a moment ago?"""
+        if one.run_id not in self._plan.ours.named:
+            return False
+        states = [
+            Chain(backend, one.run_id).load().state for backend in (self._source, self._target)
+        ]
         return sync_chains.means_the_same(*states)
 
     def _batch(self, runs: list[RunPlan]) -> None:
@@ -171,20 +180,25 @@ class _Sync:
         for run in runs:
             self._rewrite(run)
         self._send(sorted(name for name in is_recipe if self._can_follow(name)))
-        self._send(sorted(names & self._plan.segments.keys()))
+        forks = {run.run_id: run.fork.origin for run in runs if run.fork}
+        self._send(sorted(names & self._plan.segments.keys()), forks)
         whole = [run for run in runs if self._is_whole(run)]
         for run, error in zip(
             whole, self._pool.map(partial(self._tried, self._publish), whole), strict=True
         ):
-            if error:
-                self._leave_out(run, [error])
-            else:
+            if error is None:
                 self._count(run)
+            elif not (isinstance(error, Diverged) and self._is_same_by_now(run)):
+                self._leave_out(run, [error])
 
-    def _send(self, names: list[str]) -> None:
+    def _send(self, names: list[str], forks: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Send these files; the segments of a fork lie under its origin in the source."""
+
         def one(name: str) -> HoldfastError | None:
+            run_id = name.split("/", 2)[1]
+            place = layout.run(forks[run_id]) + name.split("/", 2)[2] if run_id in forks else name
             try:
-                send(self._stream, self._target, name, self._meter)
+                send(self._stream, self._target, place, self._meter, name)
             except Corrupt as error:
                 return error
             return None
@@ -200,17 +214,16 @@ class _Sync:
 
     def _rewrite(self, run: RunPlan) -> None:
         rewrites = self._plan.pieces.rewrites
-        todo = [d for d in run.artifacts if d in rewrites and rewrite_name(d) not in self._done]
+        todo = [name for name in rewrites if rewritten(name) in run.waits - self._done.keys()]
         if todo:
             self._rewriter.learn(self._recipes_of(run))
-        for digest in todo:
-            name, _ = rewrites[digest]
+        for name in todo:
             try:
-                self._rewriter.rewrite(digest, name, self._is_in_target)
-                self._done[rewrite_name(digest)] = None
+                self._rewriter.rewrite(rewrites[name][0], name, self._is_in_target)
+                self._done[rewritten(name)] = None
                 self.report.files += 2
             except Corrupt as error:
-                self._done[rewrite_name(digest)] = error
+                self._done[rewritten(name)] = error
 
     def _recipes_of(self, run: RunPlan) -> Iterable[str]:
         """The recipes in the target of what is there of the run: their chunks need not be sent again."""
@@ -229,13 +242,18 @@ class _Sync:
     def _is_whole(self, run: RunPlan) -> bool:
         """Is everything in the target that the run waits for? If not, it is left out."""
         errors = {str(e): e for name in run.waits if (e := self._done.get(name)) is not None}
+        if run.names_run in self._left_out:
+            text = f"run {run.names_run}, which it names, was left out"
+            errors[text] = Corrupt(text, place=run.run_id)
         if errors:
             self._leave_out(run, errors.values())
         return not errors
 
     def _leave_out(self, run: RunPlan, errors: Iterable[HoldfastError]) -> None:
+        self._left_out.add(run.run_id)
+        what = run.run_id if run.run_id in self._plan.ours.named else f"run {run.run_id}"
         for error in errors:
-            self.report.findings.append(finding(error, f"run {run.run_id}, which was left out"))
+            self.report.findings.append(finding(error, f"{what}, which was left out"))
 
     def _tried(self, work: Callable[[T], None], item: T) -> HoldfastError | None:
         try:
@@ -254,6 +272,9 @@ class _Sync:
             run.is_partial = bool(note)
         for one in run.chains:
             self._publish_chain(one)
+        if run.fork:
+            self.report.entries += sync_fork.publish(self._target, run.fork)
+            self.report.forks.append(run.run_id)
 
     def _publish_chain(self, one: ChainPlan) -> None:
         if one.count:
@@ -261,11 +282,13 @@ class _Sync:
 
     def _count(self, run: RunPlan) -> None:
         self._good.append(run)
-        if run.entries or self._done.keys() & run.waits:
+        self.report.entries += run.entries
+        if run.run_id in self._plan.ours.named:
+            return
+        if run.entries or run.fork or self._done.keys() & run.waits:
             self.report.runs.append(run.run_id)
         else:
             self.report.equal += 1
-        self.report.entries += run.entries
         if run.is_open:
             self.report.open_runs.append(run.run_id)
         if run.is_partial:
@@ -278,12 +301,9 @@ class _Sync:
         if not self._plan.is_idle:
             theirs = Chains.listed(self._target, {run.run_id for run in good})
         for run in good:
+            there = theirs.runs.get(run.run_id, theirs.named)
             for prefix, ours in run.tips.items():
-                _learn(memory, prefix, ours, theirs.runs.get(run.run_id, {}).get(prefix))
-        for one in self._plan.named:
-            _learn(
-                memory, one.prefix, self._plan.ours.named[one.prefix], theirs.named.get(one.prefix)
-            )
+                _learn(memory, prefix, ours, there.get(prefix))
         memory.keep()
 
 

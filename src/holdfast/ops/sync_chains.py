@@ -162,9 +162,12 @@ def publish(target: Backend, plan: ChainPlan, source: Backend) -> int:
         return 0
     if plan.have >= 0 and not _follows(target, plan, new[0][0]):
         raise Diverged(f"{plan.prefix} was changed in the target", place=plan.prefix)
+    if plan.have < 0:  # without it there is no run, so no head may tell of one
+        _create(target, layout.entry(plan.prefix, 0), new[0][1])
     target.put(layout.head(plan.prefix, plan.newest), b"holdfast head\n")
     for entry, data in new:
-        _create(target, layout.entry(plan.prefix, entry.number), data)
+        if entry.number:
+            _create(target, layout.entry(plan.prefix, entry.number), data)
     if plan.have >= 0:
         with suppress(BackendError):
             target.delete(layout.head(plan.prefix, plan.have))

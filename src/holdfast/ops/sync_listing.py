@@ -20,7 +20,7 @@ from holdfast.format import layout
 _ONE_BY_ONE = 64  # runs that are listed each for itself; of more, everything is
 _FEW_FOLDERS = 24  # of the 256 below blobs/ and the like: of more, everything is listed
 _CHAIN_OF_RUN = re.compile(r"runs/[^/]+/(manifest|ranks/[0-9]+)/\Z")
-NAMED = (layout.EXPERIMENTS,)  # the folders of chains that belong to no run
+NAMED = (layout.EXPERIMENTS, layout.ALIASES, layout.SNAPSHOTS)  # chains that belong to no run
 
 
 @dataclass(slots=True)
@@ -123,4 +123,11 @@ class Files:
 
     def recipes(self, digest: Digest) -> list[str]:
         """The names of the recipes of an artifact."""
+        return [name for name in self._named(digest) if not name.endswith(layout.BUNDLE)]
+
+    def bundles(self, digest: Digest) -> list[str]:
+        """The names of the recipes of the small files of a directory, by the digest of its listing."""
+        return [name for name in self._named(digest) if name.endswith(layout.BUNDLE)]
+
+    def _named(self, digest: Digest) -> list[str]:
         return [n for n in self._recipes.get(digest.hex, []) if n not in self.condemned]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,8 +14,9 @@ from holdfast.digest import Digest
 from holdfast.format import layout
 from holdfast.format.entry import Entry
 from holdfast.format.manifest import State
-from holdfast.ops import reach, sync_chains
+from holdfast.ops import reach, sync_chains, sync_fork
 from holdfast.ops.sync_chains import ChainPlan, Divergence
+from holdfast.ops.sync_fork import Fork
 from holdfast.ops.sync_listing import Tip
 from holdfast.ops.sync_memory import Memory
 from holdfast.repository import Repository
@@ -39,8 +40,9 @@ class What:
 
 @dataclass(slots=True)
 class RunPlan:
-    """What one run comes to. `artifacts` and `segments` are the files that its newest state needs and that
-    are not known to be in the target; `missing` is what its entries name and the target will not have."""
+    """What one run comes to; or another chain, by its prefix, which may name a run. `artifacts` and
+    `segments` are the files that its newest state needs and that are not known to be in the target;
+    `missing` is what its entries name and the target will not have."""
 
     run_id: str
     chains: list[ChainPlan] = field(default_factory=list)
@@ -53,6 +55,9 @@ class RunPlan:
     related: list[Digest] = field(default_factory=list)
     entry_bytes: int = 0
     waits: set[str] = field(default_factory=set)
+    fork: Fork | None = None
+    splits: list[Divergence] = field(default_factory=list)
+    names_run: str | None = None
 
     @property
     def entries(self) -> int:
@@ -67,12 +72,14 @@ class Sides:
     target: Repository
     what: What
     memory: Memory
+    fork: bool = False
 
 
 def examine(
     sides: Sides, run_id: str, ours: Mapping[str, Tip], theirs: Mapping[str, Tip]
 ) -> RunPlan | list[Divergence] | None:
-    """What to do for a run; how its chains diverged; None if there is nothing to do. Raises Corrupt."""
+    """What to do for a run; how its chains diverged; None if there is nothing to do. A plan of a run that
+    diverged has a `fork`. Raises Corrupt."""
     manifest = layout.manifest(run_id)
     plan, diverged = RunPlan(run_id), []
     found = _Found(sides.what)
@@ -87,10 +94,28 @@ def examine(
         if have < ours[prefix].number or not sides.memory.is_complete(prefix, have):
             _look(sides, plan, found, prefix, have)
     if diverged:
-        return diverged
+        return _diverged(sides, run_id, diverged)
     found.settle(sides.source, plan)
     idle = not (plan.entries or plan.artifacts or plan.segments or plan.missing)
     return None if idle and all(_is_known(sides, p, plan) for p in plan.tips) else plan
+
+
+def _diverged(sides: Sides, run_id: str, splits: list[Divergence]) -> RunPlan | list[Divergence]:
+    fork = sync_fork.forked(sides.source.backend, run_id, splits)
+    splits = [replace(split, fork=fork.run_id) for split in splits]
+    if sync_fork.is_there(sides.target.backend, fork):
+        return splits
+    if not sides.fork:
+        return [replace(split, fork=None) for split in splits]
+    plan, found = RunPlan(fork.run_id, fork=fork, splits=splits), _Found(sides.what)
+    for prefix, state in fork.states.items():
+        if prefix == layout.manifest(fork.run_id):
+            found.is_deleted = _is_deleted(state)
+            found.add_artifacts({}, state, ())
+            plan.related = _related(state)
+        found.add_segments({}, state, ())
+    found.settle(sides.source, plan)
+    return plan
 
 
 def _is_known(sides: Sides, prefix: str, plan: RunPlan) -> bool:

@@ -31,12 +31,12 @@ _MOSTLY = 0.8  # the part of a file that must be wanted so that it is sent whole
 @dataclass(slots=True)
 class Pieces:
     """`copies`: the sizes of blobs, packs and recipes that go over as they are, by name. `rewrites`: the
-    artifacts whose chunks go into new packs, with the recipe to follow, and how many bytes that are.
+    artifacts whose chunks go into new packs, by the recipe (or blob) to follow, and how many bytes that are.
     `waits`: by artifact, the names without which it is not in the target. `lost`: those of which the source
     has nothing, and what to say of them."""
 
     copies: dict[str, int] = field(default_factory=dict)
-    rewrites: dict[Digest, tuple[str, int]] = field(default_factory=dict)
+    rewrites: dict[str, tuple[Digest, int]] = field(default_factory=dict)
     waits: dict[Digest, set[str]] = field(default_factory=dict)
     lost: dict[Digest, HoldfastError] = field(default_factory=dict)
 
@@ -45,9 +45,9 @@ class Pieces:
         return sum(self.copies.values()) + sum(size for _, size in self.rewrites.values())
 
 
-def rewrite_name(digest: Digest) -> str:
-    """What a run waits for that needs an artifact which goes into a new pack."""
-    return f"rewrite:{digest.hex}"
+def rewritten(name: str) -> str:
+    """What a run waits for that needs what the recipe `name` makes, over new packs."""
+    return f"rewritten:{name}"
 
 
 @dataclass(slots=True)
@@ -92,9 +92,11 @@ class Chooser:
             self._theirs.look(kind, artifacts, self._pool)
         missing = [digest for digest, size in artifacts.items() if not self._is_there(digest, size)]
         read = [digest for digest in missing if self._ours.recipes(digest)]
-        recipes = self._pool.map(self._recipes, read)
-        for digest, found in zip(read, recipes, strict=True):
+        for digest, found in zip(read, self._pool.map(self._recipes, read), strict=True):
             self._enter(digest, found)
+        lone = [d for d in artifacts if self._ours.bundles(d) and not self._theirs.bundles(d)]
+        for digest, found in zip(lone, self._pool.map(self._bundles, lone), strict=True):
+            self._enter_bundles(digest, found)
         for digest in missing:
             if not self._ours.recipes(digest):
                 self._plain(digest)
@@ -108,12 +110,12 @@ class Chooser:
         kept = self._theirs.size(blob)
         names = set(self._theirs.recipes(digest))
         if kept is not None and expected in (None, kept):
-            self.pieces.waits[digest] = {blob}
+            self._wait(digest, blob)
             if kept > CHUNK_BYTES and not names:
                 self._add_recipe(digest)
             return True
         if kept is None and names:
-            self.pieces.waits[digest] = names
+            self._wait(digest, *names)
             return True
         return False
 
@@ -122,13 +124,19 @@ class Chooser:
         for name, made_of in self._recipes(digest).found:
             if is_own(made_of):
                 self.pieces.copies[name] = self._ours.size(name) or 0
-                self.pieces.waits[digest].add(name)
+                self._wait(digest, name)
                 return
 
     def _recipes(self, digest: Digest) -> _Read:
+        return self._read(digest, self._ours.recipes(digest))
+
+    def _bundles(self, digest: Digest) -> _Read:
+        return self._read(digest, self._ours.bundles(digest))
+
+    def _read(self, digest: Digest, names: list[str]) -> _Read:
         found: list[tuple[str, Recipe]] = []
         problem: HoldfastError | None = None
-        for name in self._ours.recipes(digest):
+        for name in names:
             try:
                 made_of = recipe.decode(self._source.get(name), place=name)
                 if made_of.artifact != digest:
@@ -152,7 +160,16 @@ class Chooser:
         if not packed:
             self._plain(digest, own)
             return
-        name, made_of = min(packed, key=lambda item: _stored(item[1]))
+        self._enter_packed(digest, *min(packed, key=lambda item: _stored(item[1])))
+
+    def _enter_bundles(self, digest: Digest, read: _Read) -> None:
+        """The small files of a directory: they come with what their bundles name."""
+        if read.problem:
+            self.pieces.lost[digest] = read.problem
+        for name, made_of in read.found:
+            self._enter_packed(digest, name, made_of)
+
+    def _enter_packed(self, digest: Digest, name: str, made_of: Recipe) -> None:
         self._packed.append(_Packed(digest, name, homes_of(made_of)))
         for number, (home, in_pack) in enumerate(made_of.homes):
             self._wanted[(layout.pack if in_pack else layout.blob)(home)].append(
@@ -166,12 +183,13 @@ class Chooser:
         if size is None:
             self.pieces.lost[digest] = Corrupt(f"{blob} is missing from the store", place=blob)
         elif blob in self._theirs.condemned:
-            self.pieces.rewrites[digest] = (blob, size)
-            self.pieces.waits[digest] = {rewrite_name(digest)}
+            self.pieces.rewrites[blob] = (digest, size)
+            self._wait(digest, rewritten(blob))
         else:
             self.pieces.copies[blob] = size
-            self.pieces.waits[digest] = {blob} | ({own} if own else set())
+            self._wait(digest, blob)
             if own:
+                self._wait(digest, own)
                 self.pieces.copies[own] = self._ours.size(own) or 0
 
     def _settle(self) -> None:
@@ -205,7 +223,8 @@ class Chooser:
     ) -> None:
         parts = {home for home in one.homes if home not in whole and not self._is_kept(home)}
         gone = sorted(home for home in parts if self._ours.size(home) is None)
-        if gone and self._ours.size(layout.blob(one.digest)) is not None:
+        is_bundle = one.name.endswith(layout.BUNDLE)
+        if gone and not is_bundle and self._ours.size(layout.blob(one.digest)) is not None:
             self._plain(one.digest)
             return
         if gone:
@@ -214,13 +233,16 @@ class Chooser:
             return
         if parts:
             size = sum(int(wanted[home][:, 1].sum()) for home in parts)
-            self.pieces.rewrites[one.digest] = (one.name, size)
-            self.pieces.waits[one.digest] = {rewrite_name(one.digest)} | (one.homes & whole)
+            self.pieces.rewrites[one.name] = (one.digest, size)
+            self._wait(one.digest, rewritten(one.name), *(one.homes & whole))
             for home in parts:  # the next artifact finds them in the target
                 wanted[home] = wanted[home][:0]
             return
         self.pieces.copies[one.name] = self._ours.size(one.name) or 0
-        self.pieces.waits[one.digest] = {one.name, *one.homes}
+        self._wait(one.digest, one.name, *one.homes)
+
+    def _wait(self, digest: Digest, *names: str) -> None:
+        self.pieces.waits.setdefault(digest, set()).update(names)
 
 
 def _stored(made_of: Recipe) -> int:

@@ -17,9 +17,9 @@ from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError, NotSynced, UnsupportedFormat
 from holdfast.format import layout
-from holdfast.ops import sync_chains
-from holdfast.ops.sync_chains import ChainPlan, Divergence
-from holdfast.ops.sync_listing import Chains, Files, Tip
+from holdfast.ops import sync_named
+from holdfast.ops.sync_chains import Divergence
+from holdfast.ops.sync_listing import Chains, Files
 from holdfast.ops.sync_needs import RunPlan, Sides, examine
 from holdfast.ops.sync_pieces import Chooser, Pieces
 from holdfast.ops.verify import Finding
@@ -29,20 +29,23 @@ Damage = (Corrupt, UnsupportedFormat, NotSynced)
 
 @dataclass(slots=True)
 class Plan:
-    """`named` are the chains of experiments and the like, `runs` those with something to do; `pieces` the
-    files to send, `segments` likewise, by name. `findings` and `diverged` are left alone."""
+    """`runs` are those with something to do, `first` the chains of experiments, `last` those of aliases and
+    snapshots; `pieces` the files to send, `segments` likewise, by name. `findings` and `diverged` are left
+    alone."""
 
     sides: Sides
     ours: Chains
     theirs: Chains
     runs: list[RunPlan] = field(default_factory=list)
-    named: list[ChainPlan] = field(default_factory=list)
+    first: list[RunPlan] = field(default_factory=list)
+    last: list[RunPlan] = field(default_factory=list)
     pieces: Pieces = field(default_factory=Pieces)
     segments: dict[str, int] = field(default_factory=dict)
     files_there: Files | None = None
     equal: int = 0
     diverged: list[Divergence] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
 
     @property
     def source(self) -> str:
@@ -55,7 +58,7 @@ class Plan:
     @property
     def ok(self) -> bool:
         """Is there nothing that somebody must look at?"""
-        return not (self.findings or self.diverged)
+        return not (self.findings or any(one.fork is None for one in self.diverged))
 
     @property
     def size_bytes(self) -> int:
@@ -71,19 +74,23 @@ class Plan:
     @property
     def entries(self) -> int:
         """How many entries of chains are created."""
-        return sum(run.entries for run in self.runs) + sum(plan.count for plan in self.named)
+        return sum(one.entries for one in self.everything)
 
     @property
     def requests(self) -> int:
         """About how many requests that takes in the target: large files take one for each part more."""
-        chains = sum(1 for run in self.runs for plan in run.chains if plan.count)
-        heads = 2 * (chains + sum(1 for plan in self.named if plan.count))
-        return self.files + self.entries + heads
+        chains = sum(1 for one in self.everything for plan in one.chains if plan.count)
+        return self.files + self.entries + 2 * chains
+
+    @property
+    def everything(self) -> list[RunPlan]:
+        """In the order in which it has to come."""
+        return [*self.first, *self.runs, *self.last]
 
     @property
     def is_idle(self) -> bool:
         """Is there nothing to send?"""
-        return not (self.files or self.entries or any(run.missing for run in self.runs))
+        return not (self.files or self.entries or any(run.missing or run.fork for run in self.runs))
 
 
 def plan(
@@ -100,8 +107,8 @@ def plan(
     )
     wanted = found.ours.runs.keys() if runs is None else found.ours.runs.keys() & set(runs)
     _examine_runs(found, sorted(wanted), pool)
+    _examine_named(found, None if runs is None else _experiments(found, wanted, pool), pool)
     _choose(found, pool, condemned)
-    _examine_named(found, None if runs is None else _experiments(found, wanted, pool))
     return found
 
 
@@ -109,10 +116,12 @@ def _examine_runs(found: Plan, wanted: list[str], pool: Executor) -> None:
     for run_id, answer in zip(wanted, pool.map(partial(_try, found), wanted), strict=True):
         if isinstance(answer, RunPlan):
             found.runs.append(answer)
+            found.diverged += answer.splits
         elif answer is None:
             found.equal += 1
         elif isinstance(answer, HoldfastError):
             found.findings.append(finding(answer, f"run {run_id}, which was left out"))
+            found.left_out.add(run_id)
         else:
             found.diverged += answer
 
@@ -132,18 +141,18 @@ def finding(error: HoldfastError, affects: str) -> Finding:
 def _choose(found: Plan, pool: Executor, condemned: Container[str]) -> None:
     source, target = found.sides.source.backend, found.sides.target.backend
     artifacts: dict[Digest, int | None] = {}
-    for run in found.runs:
+    for run in (*found.runs, *found.last):
         artifacts.update(run.artifacts)
     if artifacts:
         found.files_there = Files(target, condemned)
         chooser = Chooser(source, Files(source), found.files_there, pool)
         found.pieces = chooser.choose(artifacts)
-    for run in list(found.runs):
-        _settle(found, run)
+    found.runs = [run for run in found.runs if _settle(found, run)]
+    found.last = [run for run in found.last if _settle(found, run)]
 
 
-def _settle(found: Plan, run: RunPlan) -> None:
-    """What a run waits for; it is left out if that is lost."""
+def _settle(found: Plan, run: RunPlan) -> bool:
+    """Enter what a run waits for; False if that is lost, and it is left out."""
     lost = {d: e for d in run.artifacts if (e := found.pieces.lost.get(d)) is not None}
     if lost and run.run_id in found.ours.noted:
         known = absent.load(found.sides.source.backend, run.run_id)
@@ -155,16 +164,17 @@ def _settle(found: Plan, run: RunPlan) -> None:
         for hex_ in gone:
             del run.artifacts[Digest(hex_)]
     if lost:
-        found.runs.remove(run)
         for error in lost.values():
             found.findings.append(finding(error, f"run {run.run_id}, which was left out"))
-        return
+        found.left_out.add(run.run_id)
+        return False
     for digest in run.artifacts:
         run.waits |= found.pieces.waits[digest]
     for name, size in run.segments.items():
         run.waits.add(name)
         if found.theirs.segments.get(name) != size:
             found.segments[name] = size
+    return True
 
 
 def _experiments(found: Plan, runs: Iterable[str], pool: Executor) -> set[str]:
@@ -183,41 +193,24 @@ def _experiments(found: Plan, runs: Iterable[str], pool: Executor) -> set[str]:
     return set(pool.map(one, sorted(runs))) - {""}
 
 
-def _examine_named(found: Plan, wanted: set[str] | None) -> None:
-    for prefix, ours in found.ours.named.items():
-        if wanted is None or prefix in wanted:
-            try:
-                _examine_one(found, prefix, ours, found.theirs.named.get(prefix))
-            except Damage as error:
-                found.findings.append(finding(error, f"{prefix}, which was left out"))
+def _examine_named(found: Plan, wanted: set[str] | None, pool: Executor) -> None:
+    """Those of these prefixes; without, all there are."""
+    prefixes = [p for p in found.ours.named if wanted is None or p in wanted]
+    for prefix, answer in zip(
+        prefixes, pool.map(partial(_try_named, found), prefixes), strict=True
+    ):
+        if isinstance(answer, HoldfastError):
+            found.findings.append(finding(answer, f"{prefix}, which was left out"))
+        elif isinstance(answer, Divergence):
+            found.diverged.append(answer)
+        elif answer is not None:
+            is_first = prefix.startswith(layout.EXPERIMENTS)
+            (found.first if is_first else found.last).append(answer)
 
 
-def _examine_one(found: Plan, prefix: str, ours: Tip, theirs: Tip | None) -> None:
-    ours.check(prefix)
-    if theirs is None:
-        found.named.append(ChainPlan(prefix, -1, ours.number))
-        return
-    theirs.check(prefix)
-    memory, least = found.sides.memory, min(ours.number, theirs.number)
-    if memory.is_settled(prefix, ours, theirs):
-        return
-    if memory.equal_up_to(prefix, ours, theirs) != least:
-        _compare(found, prefix, ours, theirs)
-    elif theirs.number < ours.number:
-        found.named.append(ChainPlan(prefix, theirs.number, ours.number))
-
-
-def _compare(found: Plan, prefix: str, ours: Tip, theirs: Tip) -> None:
-    source, target = found.sides.source.backend, found.sides.target.backend
-    common = sync_chains.common(source, target, prefix, ours, theirs)
-    if common < min(ours.number, theirs.number):
-        states = [Chain(backend, prefix).load().state for backend in (source, target)]
-        if not sync_chains.means_the_same(*states):
-            found.diverged.append(
-                sync_chains.diverged(source, target, prefix, common, ours, theirs)
-            )
-            return
-    elif common < ours.number:
-        found.named.append(ChainPlan(prefix, common, ours.number))
-        return
-    found.sides.memory.settle(prefix, ours, theirs)
+def _try_named(found: Plan, prefix: str) -> RunPlan | Divergence | HoldfastError | None:
+    ours, theirs = found.ours.named[prefix], found.theirs.named.get(prefix)
+    try:
+        return sync_named.examine(found.sides, prefix, ours, theirs)
+    except Damage as error:
+        return error

@@ -107,7 +107,7 @@ class Rewriter:
         finally:
             writer.abort()
         rebuilt = _rebuilt(made_of, chunks, placed, packs, is_kept, known)
-        name = layout.recipe(made_of.artifact, new_nonce())
+        name = (layout.bundle if made_of.files else layout.recipe)(made_of.artifact, new_nonce())
         self._target.create(name, recipe.encode(rebuilt))
         self._enter(rebuilt)
         return [*map(layout.pack, packs), name]
@@ -177,4 +177,4 @@ def _rebuilt(
             numbers[number] = builder.take(place.made_of, place.number)
     for number in made_of.order.tolist():
         builder.append(numbers[number])
-    return builder.build(made_of.artifact, made_of.tensors)
+    return builder.build(made_of.artifact, made_of.tensors, made_of.files)

@@ -44,15 +44,18 @@ class Meter:
             time.sleep(wait)
 
 
-def send(source: Backend, target: Backend, name: str, meter: Meter) -> None:
-    """Copy a blob, pack, segment or recipe. Raises Corrupt if the source's is damaged or missing; then the
-    target has nothing new."""
-    again(
-        lambda: (_recipe if name.startswith(layout.RECIPES) else _file)(source, target, name, meter)
-    )
+def send(
+    source: Backend, target: Backend, name: str, meter: Meter, under: str | None = None
+) -> None:
+    """Copy a blob, pack, segment or recipe, `under` another name if one is given. Raises Corrupt if the
+    source's is damaged or missing; then the target has nothing new."""
+    if name.startswith(layout.RECIPES):
+        again(lambda: _recipe(source, target, name, meter))
+    else:
+        again(lambda: _file(source, target, name, meter, under or name))
 
 
-def _file(source: Backend, target: Backend, name: str, meter: Meter) -> None:
+def _file(source: Backend, target: Backend, name: str, meter: Meter, under: str) -> None:
     """A file that is named by its sha256."""
     staged = target.stage()
     try:
@@ -63,7 +66,7 @@ def _file(source: Backend, target: Backend, name: str, meter: Meter) -> None:
             size += len(piece)
             staged.write(piece)
         _check(source, name, sha.hexdigest())
-        _give_name(target, staged, name, size)
+        _give_name(target, staged, under, size)
     finally:
         staged.abort()
 

@@ -67,12 +67,12 @@ def ls(store: ExperimentStore, under: str, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name")
-@click.option("--at", metavar="TIME|N", help="Only what it named then, or at that generation.")
+@click.option("--then", metavar="TIME|N", help="Only what it named then, or at that generation.")
 @options.with_store()
-def show(store: ExperimentStore, name: str, at: str | None, as_json: bool) -> None:
+def show(store: ExperimentStore, name: str, then: str | None, as_json: bool) -> None:
     """Show everything that the alias NAME ever named, the newest last."""
-    if at is not None:
-        address = store.resolve(f"aliases/{name}", at=int(at) if at.isdecimal() else at)
+    if then is not None:
+        address = store.resolve(f"aliases/{name}", at=int(then) if then.isdecimal() else then)
         options.say_json({"alias": name, "address": address}) if as_json else click.echo(address)
         return
     found = store.alias_history(name)

@@ -44,6 +44,7 @@ def _lines(run: RunSummary) -> Iterator[str]:
     yield from _pairs("config", list(describe.leaves(run.config)))
     yield from _metrics(run)
     yield from _artifacts(run)
+    yield from _inputs(run)
     yield from _source(run)
 
 
@@ -80,6 +81,15 @@ def _artifacts(run: RunSummary) -> Iterator[str]:
             for about in sorted(run.artifacts.values(), key=lambda about: about.key)
         ]
         yield "\n" + table(["artifact", "size", "kind", "digest"], rows)
+
+
+def _inputs(run: RunSummary) -> Iterator[str]:
+    if run.inputs:
+        rows = [
+            [about.address, f"run {about.run_id}" if about.run_id else "-", str(about.digest)]
+            for about in run.inputs
+        ]
+        yield "\n" + table(["read", "made by", "digest"], rows)
 
 
 def _source(run: RunSummary) -> Iterator[str]:

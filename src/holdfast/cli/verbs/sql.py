@@ -38,6 +38,7 @@ def command(
       tags         run_id key value
       metrics      run_id key last min max mean first count nan first_step last_step
       artifacts    run_id key size_bytes digest
+      inputs       run_id key size_bytes digest
       experiments  experiment_id name created_at
 
     It is SQLite's SQL, and it only reads. With --json the answer is a list of objects.
