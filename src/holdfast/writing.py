@@ -218,8 +218,8 @@ class WritingMethods:
         executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys; or that of an address, or the one with a digest) plain,
-        each a file that `sha256sum` can check."""
+        """Store artifacts of a run (all, without keys; or that of an address, or the one with a digest)
+        plain, each a file that `sha256sum` can check."""
         if address.startswith("sha256:"):
             return repack_alone(self.repository, Digest.parse(address), layout="plain")
         run_id, keys = self._chosen(address, keys)
