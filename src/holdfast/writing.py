@@ -13,7 +13,7 @@ from holdfast.format import layout
 from holdfast.format.outbox import Pending
 from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
-from holdfast.ops import artifacts, publish, ranks, runs
+from holdfast.ops import adding, artifacts, publish, ranks, runs
 from holdfast.ops.lookup import find_run
 from holdfast.ops.repack import Repacked, repack, repack_alone
 from holdfast.ops.tags import checked_config, checked_tags
@@ -38,6 +38,7 @@ class WritingMethods:
     """Mixed into ExperimentStore."""
 
     repository: Repository
+    store_id: str
     layout: str
     _chosen: Callable[[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]
 
@@ -173,9 +174,7 @@ class WritingMethods:
         run_id = find_run(self.repository, run_id)
         check_key("artifact", key)
         how = artifacts.how(self.repository, run_id, key, layout or self.layout, base, compact)
-        about = artifacts.store(self.repository, source, progress, how)
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
+        about = adding.add(self.repository, run_id, key, source, how, progress)
         return ArtifactInfo.from_state(key, about)
 
     def pack(
@@ -234,9 +233,7 @@ class WritingMethods:
         run_id = find_run(self.repository, run_id)
         for key in sources:
             check_key("artifact", key)
-        abouts = artifacts.store_many(self.repository, sources, self._how(run_id))
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
+        abouts = adding.add_many(self.repository, run_id, sources, self._how(run_id))
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
 
     def _how(self, run_id: str) -> Callable[[str], artifacts.How]:
@@ -296,7 +293,9 @@ class WritingMethods:
         found = runs.new_experiment(experiment_id, name)
         writer.begin(
             Pending(layout.experiment(experiment_id), found, "found"),
-            Pending(layout.manifest(run_id), runs.first_state(run_id, sections), "begin"),
+            Pending(
+                layout.manifest(run_id), runs.first_state(run_id, sections, self.store_id), "begin"
+            ),
         )
         writer.publisher.add(writer)  # only now: both are sent, or none
         writer.await_begun(BEGIN_SECONDS)

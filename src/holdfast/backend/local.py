@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,7 +18,7 @@ from holdfast.backend.base import CHUNK_BYTES, Appender, Capabilities, Stat
 from holdfast.backend.disk import sync_directories, told
 from holdfast.backend.spoolfile import open_spool
 from holdfast.backend.token import directory_token
-from holdfast.errors import NameExists
+from holdfast.errors import BackendError, NameExists
 
 _TEMPORARY = ".tmp-"
 
@@ -91,6 +92,14 @@ class LocalBackend:
                     path = os.path.relpath(os.path.join(folder, name), self.root)
                     yield path.replace(os.sep, "/")
 
+    def remove_temporaries(self, seconds: float) -> None:
+        """Remove files on their way in that nobody has touched for so long."""
+        for name in list(self.temporaries()):
+            path = self._path(name)
+            with suppress(FileNotFoundError), told(name):
+                if time.time() - os.stat(path).st_mtime > seconds:
+                    os.unlink(path)
+
     def folders(self, prefix: str) -> list[str]:
         with told(prefix):
             try:
@@ -124,6 +133,10 @@ class LocalBackend:
             staged.abort()
 
     def _path(self, name: str) -> str:
+        if ".." in name and ".." in name.split(
+            "/"
+        ):  # checked at the door; no other store's list is
+            raise BackendError(f"{name!r} leads out of the store: it was not touched", name=name)
         return os.path.join(self.root, *name.split("/")) if name else self.root
 
     def _stage(self, directory: str) -> LocalStaged:

@@ -8,13 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from holdfast import blobs, bundles, directories, verified_artifact
+from holdfast import bundles, directories, verified_artifact
 from holdfast.bundles import Bundle
 from holdfast.digest import Digest
 from holdfast.errors import (
@@ -26,12 +26,13 @@ from holdfast.errors import (
     NotFound,
 )
 from holdfast.format import frame, layout, tree
+from holdfast.names import check_key
 from holdfast.ops import lineage
 from holdfast.ops.bundle import MIN_FILES, Digests, Known, bundling, is_small
 from holdfast.ops.ingest import Wanted, is_large, put
 from holdfast.ops.lineage import Lineage, Stock
 from holdfast.ops.lookup import load_run
-from holdfast.ops.sources import Memory, copied, opened
+from holdfast.ops.sources import Memory, Opened, copied, opened
 from holdfast.ops.sources import Source as Readable
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
@@ -90,6 +91,18 @@ def store(
         return store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
         return _store_path(repository, Path(source), progress, how)
+    if isinstance(source, (Memory, Opened)):
+        return store_one(repository, source, "bytes", how, progress)
+    with rereadable(source) as held:
+        return store_one(repository, held, "bytes", how, progress)
+
+
+@contextmanager
+def rereadable(source: Source) -> Iterator[Any]:
+    """The source, or what is left of it if it is a stream, as something that may be stored more than once."""
+    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        yield source
+        return
     if not hasattr(source, "read"):
         raise InvalidValue(
             f"an artifact is a path, bytes or an open binary file, not {type(source).__name__}"
@@ -97,7 +110,7 @@ def store(
     if isinstance(source, io.TextIOBase):
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
     with copied(source) as held:
-        return store_one(repository, held, "bytes", how, progress)
+        yield held
 
 
 def may_share(source: Source, wanted: Wanted) -> bool:
@@ -186,7 +199,10 @@ def read_many(repository: Repository, abouts: Mapping[str, Mapping[str, Any]]) -
 def fetch_many(
     repository: Repository, abouts: Mapping[str, Mapping[str, Any]], root: Path, overwrite: bool
 ) -> dict[str, Path]:
-    """Write each artifact out under `root`, at its key. Raises Exists, Corrupt."""
+    """Write each artifact out under `root`, at its key. Raises Exists, Corrupt, and InvalidValue, before
+    anything is written, when a key that somebody put into the manifest is none and may lead elsewhere."""
+    for key in abouts:
+        check_key("artifact", key)
 
     def one(key: str) -> Path:
         return fetch(repository, abouts[key], root / key, overwrite)
@@ -262,7 +278,7 @@ def store_directory(
                 digests[found.entry.path] = _store_file(repository, found, stock, how)
         document = tree.encode_tree(_entry(found, digests) for found in everything)
         bundle.publish(Digest.of(document))
-    digest, _ = blobs.put_bytes(repository.backend, document)
+    digest = put(repository.backend, Memory(document), stock.window, Wanted("plain")).digest
     total = sum(size for _, size in digests.values())
     return _about(digest, total, "directory") | (lineage.about() if shared else {})
 
@@ -345,8 +361,14 @@ def is_directory(repository: Repository, digest: Digest) -> bool:
     front = frame.header(tree.KIND, tree.VERSION)
     try:
         return repository.backend.get_range(layout.blob(digest), 0, len(front)) == front
-    except NameNotFound:
-        return False  # packed, which directories never are
+    except (
+        NameNotFound
+    ):  # packed, as a directory is only if the name of its blob was collected once
+        made_of = verified_artifact.find(repository.backend, digest)
+    if made_of is None:
+        return False
+    with verified_artifact.open_file(repository.backend, digest, made_of.size_bytes) as file:
+        return file.read(len(front)) == front
 
 
 def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:
