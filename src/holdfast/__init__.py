@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.format.lockfile import Locked
+    from holdfast.lockfile import Checked, LockFile
     from holdfast.ops.aliases import Alias
     from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
@@ -48,6 +50,7 @@ _WHERE = {
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
+    "Checked": "lockfile",
     "Digest": "digest",
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
@@ -56,6 +59,8 @@ _WHERE = {
     "HoldfastError": "errors",
     "InputInfo": "summary",
     "Lineage": "ops.ancestry",
+    "LockFile": "lockfile",
+    "Locked": "format.lockfile",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
@@ -91,6 +96,7 @@ __all__ = [
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
+    "Checked",
     "Digest",
     "ExperimentRecord",
     "ExperimentStorage",
@@ -99,6 +105,8 @@ __all__ = [
     "HoldfastError",
     "InputInfo",
     "Lineage",
+    "LockFile",
+    "Locked",
     "MetricRecord",
     "MetricStats",
     "Repacked",
