@@ -312,8 +312,7 @@ class _Sync:
         for one in run.chains:
             self._publish_chain(one)
         if run.fork:
-            self.report.entries += sync_fork.publish(self._target, run.fork)
-            self.report.forks.append(run.run_id)
+            run.fork_entries = sync_fork.publish(self._target, run.fork)
 
     def _publish_chain(self, one: ChainPlan) -> None:
         if one.count:
@@ -321,7 +320,9 @@ class _Sync:
 
     def _count(self, run: RunPlan) -> None:
         self._good.append(run)
-        self.report.entries += run.entries
+        self.report.entries += run.entries + run.fork_entries
+        if run.fork:
+            self.report.forks.append(run.run_id)
         if run.run_id in self._plan.ours.named:
             return
         if run.entries or run.fork or self._done.keys() & run.waits:

@@ -56,6 +56,7 @@ class RunPlan:
     entry_bytes: int = 0
     waits: set[str] = field(default_factory=set)
     fork: Fork | None = None
+    fork_entries: int = 0
     splits: list[Divergence] = field(default_factory=list)
     names_run: str | None = None
 
