@@ -118,6 +118,17 @@ ALIAS_1 = Entry(
     full=True,
     body={**ALIAS_0.body, **alias.moved(ALIAS_0.body, ALIAS_TARGET)},
 )
+ABSENT = Entry(  # an artifact was left out, and nothing else
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(80, 96)),
+    at=NOON,
+    full=True,
+    body={
+        "source": {"url": "s3://lab/a", "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"},
+        "artifacts": {Digest.of(b"a blob").hex: 6},
+    },
+)
 _IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
 OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
 PENDING = outbox.Pending(
@@ -384,6 +395,7 @@ def exact() -> dict[str, bytes]:
         "entry-00000002": entry.encode(ENTRY_2),
         "fence": entry.encode(FENCE),
         "collected": entry.encode(COLLECTED),
+        "absent": entry.encode(ABSENT),
         "names": gc.encode_names(gc.Names.of(NAMES)),
         "alias-00000000": entry.encode(ALIAS_0),
         "alias-00000001": entry.encode(ALIAS_1),
