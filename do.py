@@ -4,7 +4,9 @@
     python3 do.py test      the test suite
     python3 do.py check     lint, format, types
     python3 do.py servers   the tests against real storage servers, which it installs where it may
+    python3 do.py training  the tests with torch, Lightning and Transformers, which it installs
     python3 do.py soak      many processes, a bucket and a bad network, for minutes
+    python3 do.py faults    10,000 simulated histories; `--histories 1000000` for a million
     python3 do.py long      the tests that take minutes, these among them
     python3 do.py bench     the benchmarks, beside peers installed for the occasion
 
@@ -73,7 +75,11 @@ def run(*command: str) -> int:
 
 COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
     "demo": ("dev", [["-m", "holdfast.cli", "demo"]]),
-    "test": ("dev", [["-m", "pytest", "-n", "2", "-m", "not slow and not server"]]),
+    "test": (
+        "dev",
+        [["-m", "pytest", "-n", "2", "-m", "not slow and not server", "--ignore=tests/training"]],
+    ),
+    "training": ("dev,training", [["-m", "pytest", "tests/training"]]),
     "servers": (
         "dev,s3,gcs,azure",
         [
@@ -89,6 +95,7 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
         "dev,s3,gcs,azure",
         [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow"]],
     ),
+    "faults": ("dev", [["-m", "tests.faults", "--histories", "10000"]]),
     "check": (
         "dev",
         [

@@ -23,19 +23,24 @@ settings.load_profile("holdfast")
 def _private_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No test touches the user's own cache or state; none has more metrics because it took long."""
+    """No test touches the user's own cache or state, or another test's."""
     monkeypatch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("HOLDFAST_SYSTEM", "off")
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
 
 
-@pytest.fixture(autouse=True)
-def _no_clock_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_clock_in_the_background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What background threads do because time has passed, a test does by hand: how long it takes says
-    how busy the machine is. What they are called for, they do."""
-    for module, names in _BY_TIME.items():
-        for name in names:
-            monkeypatch.setattr(f"holdfast.{module}.{name}", 86_400.0)
+    how busy the machine is, and none has more metrics because it took long. What the threads are called
+    for, they do. All this holds for fixtures that several tests share as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLDFAST_SYSTEM", "off")
+        patch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HOLDFAST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        for module, names in _BY_TIME.items():
+            for name in names:
+                patch.setattr(f"holdfast.{module}.{name}", 86_400.0)
+        yield
 
 
 _BY_TIME = {

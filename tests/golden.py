@@ -25,12 +25,14 @@ from holdfast.format import (
     alias,
     entry,
     frame,
+    gc,
     marks,
     outbox,
     pack,
     packing,
     recipe,
     segment,
+    signature,
     snapshot,
     spool,
     storefile,
@@ -86,6 +88,25 @@ ENTRY_2 = Entry(  # full where it need not be: version 2
     at=NOON + 2_000_000_000,
     full=True,
     body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
+)
+FENCE = Entry(  # of the collection that entry 4 of the log began, in a run that goes on
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(48, 64)),
+    at=NOON + 3_000_000_000,
+    full=False,
+    body=gc.fence({"open": {"00112233aabbccdd": {}}}, 4),
+)
+COLLECTED = Entry(
+    number=3,
+    prev=Digest.of(entry.encode(ENTRY_2)).raw,
+    nonce=bytes(range(64, 80)),
+    at=NOON + 4_000_000_000,
+    full=True,
+    body=gc.collected(
+        {**ENTRY_2.body, "run": {**ENTRY_2.body["run"], "deleted_at": NOON + 3_500_000_000}},
+        NOON + 4_000_000_000,
+    ),
 )
 ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet"))
 ALIAS_TARGET = Target(RUN, "model.pt", str(Digest.of(b"a blob")), 6, "bytes")
@@ -156,6 +177,13 @@ PACKED: list[tuple[bytes, int, int, list[bytes], bytes]] = [
     (_CHUNKS[1], 4096, 3, [_CHUNKS[0], _CHUNKS[2]], bytes(range(20))),
     (_CHUNKS[2], 16 << 20, 1, [], b"not really zstd"),
 ]
+NAMES = [
+    f"blobs/sha256/{_BLOB.hex[:2]}/{_BLOB.hex}",
+    f"packs/sha256/{_PACK.hex[:2]}/{_PACK.hex}",
+    f"recipes/sha256/{_BLOB.hex[:2]}/{_BLOB.hex}.{bytes(range(16)).hex()}",
+    f"runs/{RUN}/segments/{_BLOB.hex}.seg",
+    f"runs/{RUN}/manifest/00000000",
+]
 TREE = [
     TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
     TreeEntry("weights", "directory", 0o755),
@@ -170,6 +198,12 @@ ROWS = [
     snapshot.row(f"runs/{RUN}/manifest/", 1, Digest.of(entry.encode(ENTRY_1)).raw, HELD),
     snapshot.row("experiments/resnet/", 0, bytes(range(32)), {"experiment": {}}),
 ]
+SINGLE_WRITER = {
+    "format": 1,
+    "store_id": "0e9d1c2b-7a65-4f3e-8d21-c5b4a3928170",
+    "features": {"read": [], "write": ["single-writer"], "gc": []},
+    "created_at": "2025-01-15T12:00:00Z",
+}
 STORE = {
     "format": 1,
     "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d",
@@ -197,6 +231,17 @@ SPOOL_ROOM = 16  # bytes allocated ahead in the spool that is still open
 SYNCED = ((), 0, 0, ())  # among the rows: a record that says that all before it is synced
 
 SYNCED_ROWS = [*SPOOL_ROWS[:2], SYNCED, SPOOL_ROWS[2]]
+
+# By the secret key of RFC 8032, section 7.1, test 1.
+SIGNATURE = signature.Signature(
+    Digest.of(snapshot.encode(ROWS)[0]),
+    NOON,
+    bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
+    bytes.fromhex(
+        "67662163dbee3980091482b79d1b3b9b00dc43e0c9592a9b15b0c2d91d7a629e"
+        "7e919aba87148c6b77df6ae5bda4f86067781c2480b45ad1e458e57f11c63e02"
+    ),
+)
 
 
 def spool_file(rows: Any = SPOOL_ROWS, *, version: int = 1) -> bytes:
@@ -337,10 +382,14 @@ def exact() -> dict[str, bytes]:
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
         "entry-00000002": entry.encode(ENTRY_2),
+        "fence": entry.encode(FENCE),
+        "collected": entry.encode(COLLECTED),
+        "names": gc.encode_names(gc.Names.of(NAMES)),
         "alias-00000000": entry.encode(ALIAS_0),
         "alias-00000001": entry.encode(ALIAS_1),
         "snapshot": snapshot.encode(ROWS)[0],
         "snapshot-list": snapshot.encode(ROWS)[1],
+        "signature": signature.encode(SIGNATURE),
         "outbox-owner": outbox.encode_owner(OWNER),
         "outbox-pending": outbox.encode_pending(PENDING),
         "outbox-wishing": outbox.encode_pending(WISHING),
@@ -350,6 +399,7 @@ def exact() -> dict[str, bytes]:
         "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
+        "store-single-writer.json": storefile.encode(SINGLE_WRITER),
         "spool": spool_file(),
         "spool-open": spool_file(SPOOL_ROWS[:1]) + bytes(SPOOL_ROOM),
         "spool-synced": spool_file(SYNCED_ROWS, version=2) + bytes(SPOOL_ROOM),

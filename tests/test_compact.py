@@ -329,8 +329,12 @@ def test_inputs_that_are_replaced_by_something_else_are_given_up() -> None:
             for name in names:
                 backend.delete(f"{layout.run(RUN)}segments/{name}.seg")
 
-        at = 4  # the chain is read by then
-        (found,) = opened(Meanwhile(backend, at, act)).compact(RUN)
+        def watch(operation: str, name: str) -> None:  # the chain is read, and no segment yet
+            if name.endswith(".seg") and acts:
+                acts.pop()()
+
+        acts = [act]
+        (found,) = opened(WatchedBackend(backend, watch)).compact(RUN)
         assert (found.given_up, found.segments_after) == (9, 9)
         assert segments(store) == {}
 

@@ -68,7 +68,8 @@ def write(store: holdfast.ExperimentStore, folder: Path) -> dict[str, bytes]:
     data |= {"noise": os.urandom(2 * MEBI), "small": b"small", "plain": weights(3)}
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(weights(1, 0.75))
-    (folder / "config.json").write_bytes(b"{}")
+    for number in range(20):  # enough for a bundle
+        (folder / f"part-{number}.json").write_bytes(b"{}" * number)
     with begin(store) as run:
         for key in ("checkpoints/0", "checkpoints/1", "noise", "small"):
             run.log_artifact(data[key], key=key)
@@ -94,7 +95,7 @@ def test_a_remote_store_gets_what_a_local_one_would(far: FarBackend, tmp_path: P
             assert store.read_artifact("run", key) == wanted
         out = store.get_artifact("run", "folder/1", to=tmp_path / "out")
         assert (out / "model.safetensors").read_bytes() == weights(1, 0.75)
-        assert store.verify() == []
+        assert [one.place for one in store.verify()] == [one.place for one in local.verify()]
 
 
 def test_versions_that_wait_share_and_a_later_run_shares_with_them(
@@ -192,14 +193,22 @@ def test_a_process_that_dies_at_any_call_of_sending_packs_loses_nothing(
     assert number > 20
 
 
-def test_the_same_bytes_again_after_their_original_was_sent(far: FarBackend) -> None:
+def test_an_original_stays_while_a_change_may_come_that_needs_it(far: FarBackend) -> None:
+    """The same bytes are logged again in the moment in which they are sent: they are staged already, so
+    nothing is written, and they must not go."""
     with opened(far, sends_by_hand=True) as store, begin(store) as run:
         writer: Any = run._writer
         run.log_artifact(weights(1), key="a")
+        with writer.storing("b") as place:
+            about = run._stored(place, weights(1), "b")
+            writer.publish(roll=True)
+            assert list(writer.outbox.originals.walk("blobs/"))
+            writer.commit({"artifacts": {"b": about}})
         writer.publish(roll=True)
-        run.log_artifact(weights(1), key="b")
-        for stat in list(writer.outbox.originals.walk("")):
-            writer.outbox.originals.delete(stat.name)
+        assert list(writer.outbox.originals.walk("")) == []
+        with pytest.raises(holdfast.errors.NotFound):
+            run.log_artifact("/no such file", key="c")
+        assert writer.outbox.wishes == {}
         run.finish()
         assert store.read_artifact("run", "b") == weights(1)
 

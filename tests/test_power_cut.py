@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import golden
 from holdfast.backend.base import Appender
 from holdfast.backend.memory import MemoryBackend
 from holdfast.errors import Corrupt
@@ -214,3 +215,20 @@ def test_a_run_whose_newest_spool_is_only_a_name_is_read_and_gone_on_with() -> N
     machine.put(layout.spool(RUN, "0badcafe", 7), bytes(10) + b"\1" + struct.pack(">Q", 5))
     with pytest.raises(Corrupt, match="does not begin as"):
         store.metrics(RUN, "loss")
+
+
+def test_a_part_of_a_header_and_nothing_behind_it_is_a_spool_without_points() -> None:
+    whole = golden.read("spool").rstrip(b"\0")
+    header = spool.read_header(whole, "w")[1]
+    for length in range(header):
+        for room in (b"", bytes(1), bytes(70_000)):
+            if whole[length:header].strip(b"\0"):  # else it is the whole header
+                assert spool.is_blank(whole[:length] + room)
+                assert reader.has_torn_header(whole[:length] + room) or not length
+    for kept in (whole, whole[:header], whole[:header] + bytes(70_000)):
+        assert not spool.is_blank(kept)
+        assert not reader.has_torn_header(kept)
+    for place in range(header):  # damage, for records follow
+        broken = bytearray(whole)
+        broken[place] ^= 1
+        assert not spool.is_blank(bytes(broken))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 import holdfast
+from far import FarBackend
 from holdfast.backend import token
 from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
@@ -399,3 +402,75 @@ class Refreshing(RuleBasedStateMachine):
 
 TestRefreshing = Refreshing.TestCase
 TestRefreshing.settings = settings(max_examples=30, stateful_step_count=25)
+
+
+def test_a_run_that_was_removed_and_left_a_rank_behind_is_gone(lab: Lab) -> None:
+    lab.refreshed()
+    for prefix in ("runs/r1/", "heads/runs/r1@"):
+        for stat in list(lab.store.walk(prefix.rpartition("/")[0] + "/")):
+            if stat.name.startswith(prefix):
+                lab.store.delete(stat.name)
+    Chain(lab.store, layout.rank("r1", 0)).commit(EMPTY, lambda state: {"writer": {"pid": 1}})
+    lab.refreshed()
+    assert "r1" not in lab.values()
+
+
+# A bucket: one listing, and no more.
+
+
+@pytest.fixture
+def bucket(lab: Lab) -> Lab:
+    """The same store where every listing and every look at a file is a request."""
+    far = FarBackend(lab.store)
+    far.watch = lambda operation, name: lab.asked.update([operation])
+    lab.backend = far
+    lab.repository = replace(lab.repository, backend=far)
+    return lab
+
+
+def test_a_bucket_is_listed_once_and_only_what_changed_is_read(bucket: Lab) -> None:
+    chain = Chain(bucket.store, layout.experiment("e"))
+    about = {"experiment_id": "e", "name": "First", "created_at": 1}
+    chain.commit(EMPTY, lambda state: {"experiment": about})
+    assert bucket.refreshed() == {"walk": 1, "folders": 2, "get": 6}
+    assert bucket.refreshed() == {"walk": 1}
+    bucket.tag("r3", 7)
+    bucket.add("new")
+    assert bucket.refreshed() == {"walk": 1, "get": 2}
+    assert bucket.values()["r3"] == 7
+    assert "new" in bucket.values()
+    chain.commit(chain.load(), lambda state: {"experiment": {"name": "Second"}})
+    assert bucket.refreshed() == {"walk": 1, "get": 1}
+    assert {run.experiment_name for run in bucket.catalog.select()} == {"Second"}
+
+
+def test_running_runs_of_other_machines_cost_no_request(bucket: Lab) -> None:
+    there = {"host": "node2", "pid": 1, "started": "1", "space": "s"}
+    chain = Chain(bucket.store, layout.manifest("far"))
+    run = {**RUN, "status": "Running"}
+    chain.commit(EMPTY, lambda state: {"run": run, "writer": there})
+    bucket.refreshed()
+    assert bucket.refreshed() == {"walk": 1}
+    assert not any(run.crashed for run in bucket.catalog.select(order_by="run_id"))
+
+
+def test_runs_that_come_and_go_without_heads_are_noticed(
+    bucket: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.refreshed()
+    for stat in list(bucket.store.walk("heads/runs/r1")):
+        bucket.store.delete(stat.name)
+    assert bucket.refreshed()["folders"] == 2  # of all runs, and of the ranks of this one
+    assert len(bucket.values()) == 5
+    bucket.add("copied")  # by a tool that leaves heads out
+    for stat in list(bucket.store.walk("heads/runs/copied")):
+        bucket.store.delete(stat.name)
+    assert "folders" not in bucket.refreshed()
+    now = time.time()
+    monkeypatch.setattr("holdfast.ops.refresh.time.time", lambda: now + 601)
+    assert bucket.refreshed()["folders"] == 3
+    assert "copied" in bucket.values()
+    for stat in list(bucket.store.walk("runs/r2/")) + list(bucket.store.walk("heads/runs/r2")):
+        bucket.store.delete(stat.name)
+    bucket.refreshed()
+    assert "r2" not in bucket.values()

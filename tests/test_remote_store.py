@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import holdfast
 from far import by_hand
 from holdfast.backend.remote import Patience
 from holdfast.backend.remote_connect import connect_remote
+from holdfast.chain import EMPTY, Chain
 from holdfast.errors import AccessDenied, BackendError, HoldfastError, InvalidValue, NotAStore
+from holdfast.format import layout
 from servers import buckets
 from servers.base import Server
 from servers.faults import FaultProxy, Status
@@ -127,30 +130,30 @@ class GoogleMachine(Machine):
         return connect_remote(url, buckets.google_options(self.endpoint))
 
 
-def _walk_the_machine(machine: type[Any], server: Server) -> None:
+MACHINES = {
+    "ceph": ("s3fs", CephMachine),
+    "moto": ("s3fs", CephMachine),
+    "azurite": ("adlfs", AzureMachine),
+    "google": ("gcsfs", GoogleMachine),
+}
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [(4, 10), pytest.param(40, 40, marks=pytest.mark.slow)],
+    ids=["a few", "many"],
+)
+@pytest.mark.parametrize("name", MACHINES)
+def test_any_order_of_operations(
+    name: str, examples: int, steps: int, request: pytest.FixtureRequest
+) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    machine.endpoint = server.url
-    few = settings(max_examples=4, stateful_step_count=10, deadline=None, database=None)
-    run_state_machine_as_test(machine, settings=few)
-
-
-def test_any_order_of_operations_on_ceph(ceph: Server) -> None:
-    _walk_the_machine(CephMachine, ceph)
-
-
-def test_any_order_of_operations_on_moto(moto: Server) -> None:
-    _walk_the_machine(CephMachine, moto)
-
-
-def test_any_order_of_operations_on_azure(azurite: Server) -> None:
-    pytest.importorskip("adlfs")
-    _walk_the_machine(AzureMachine, azurite)
-
-
-def test_any_order_of_operations_on_google(google: Server) -> None:
-    pytest.importorskip("gcsfs")
-    _walk_the_machine(GoogleMachine, google)
+    package, machine = MACHINES[name]
+    pytest.importorskip(package)
+    machine.endpoint = request.getfixturevalue(name).url
+    some = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None)
+    run_state_machine_as_test(machine, settings=some)
 
 
 # Requests, counted where they pass: at the server's door.
@@ -220,6 +223,67 @@ def test_a_listing_takes_one_request_for_a_thousand_names(
     with _counted(proxy) as count:
         assert backend.folders("heads/") == ["runs"]
         assert count("") == 1
+
+
+@pytest.mark.usefixtures("_client")
+def test_a_metric_of_a_compacted_run_takes_three_requests(
+    proxied: tuple[FaultProxy, str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url, options = proxied
+    monkeypatch.setenv("HOLDFAST_CACHE", "off")
+    with by_hand(holdfast.open(url, storage_options=options)) as store:
+        with store.start_run("cost", run_id="cost", capture=False) as run:
+            for part in range(9):
+                for step in range(100 * part, 100 * part + 100):
+                    run.log({"loss": step / 7, "acc": step / 3}, step=step)
+                run._writer.publish(roll=True)
+        with store.start_run("cost", run_id="plain", capture=False) as run:
+            run.log({"loss": 0.5}, step=0)
+    with holdfast.open(url, storage_options=options, read_only=True) as store:
+        for ask in ({}, {"last": 5}, {"steps": (100, 200)}, {"max_points": 50}):
+            with _counted(proxy) as count:
+                assert len(store.metrics("cost", "loss", **ask))
+                assert count("") == 3
+        with _counted(proxy) as count:
+            assert len(store.metrics("co", "loss")) == 900  # a part of the id is looked up
+            assert count("") > 3
+        with _counted(proxy) as count:
+            assert len(store.metrics("cost", "*")["acc"]) == 900
+            assert count("") == 3
+
+
+@pytest.mark.usefixtures("_client")
+def test_listing_runs_is_one_page_for_a_thousand_heads(
+    proxied: tuple[FaultProxy, str, dict[str, Any]],
+) -> None:
+    proxy, url, options = proxied
+    holdfast.open(url, storage_options=options).close()
+    backend = connect_remote(url, options)
+
+    def add(number: int) -> None:
+        about = {"run_id": f"r{number}", "experiment_id": "e", "status": "Success"}
+        chain = Chain(backend, layout.manifest(f"r{number}"))
+        chain.commit(EMPTY, lambda state: {"run": {**about, "created_at": number}})
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(add, range(1100)))
+    with holdfast.open(url, storage_options=options, read_only=True) as store:
+        with _counted(proxy) as count:
+            assert len(store.runs()) == 1100
+            assert count("GET .*manifest/0") == 1100
+        with _counted(proxy) as count:
+            assert len(store.runs()) == 1100
+            assert count("") == count("list-type=2") == 2  # pages
+        add(1100)
+        with _counted(proxy) as count:
+            assert len(store.runs()) == 1101
+            assert (count("list-type=2"), count("")) == (2, 3)
+    with (
+        holdfast.open(url, storage_options=options, read_only=True) as store,
+        _counted(proxy) as count,
+    ):
+        assert len(store.runs()) == 1101  # another process: the catalog is on this machine
+        assert count("") == 2
 
 
 # Credentials.

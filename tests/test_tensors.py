@@ -70,16 +70,6 @@ def test_every_tensor_comes_back_from_either_layout(run: Any, form: Any, layout:
             assert_array_equal(found, state[name])
 
 
-def test_our_safetensors_are_those_of_the_package(run: Any) -> None:
-    theirs = pytest.importorskip("safetensors.numpy")
-    state = model()
-    found = theirs.load(safetensors(state))
-    assert found.keys() == state.keys()
-    assert all(np.array_equal(found[name], state[name]) for name in state)
-    run.log_artifact(theirs.save(state), "m")
-    assert_array_equal(run.store.open_tensors("r", "m")["phase"], state["phase"])
-
-
 def test_a_single_array_and_one_in_the_order_of_fortran(run: Any) -> None:
     array = np.asfortranarray(np.arange(600_000.0).reshape(600, 1000))
     file = io.BytesIO()
@@ -248,16 +238,6 @@ SMALL = {
     "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu",
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", SMALL)
-def test_floats_that_numpy_lacks_have_the_values_of_ml_dtypes(dtype: str) -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    codes = np.arange(65536, dtype="u2") if dtype == "BF16" else np.arange(256, dtype="u1")
-    theirs = codes.view(getattr(ml_dtypes, SMALL[dtype]))
-    assert_array_equal(arrays.floats(codes, dtype), theirs.astype(np.float32))
-    assert arrays.native(codes, dtype).dtype == theirs.dtype
-    assert arrays.from_numpy(theirs)[0] == dtype
 
 
 def test_without_ml_dtypes_bfloat16_comes_as_its_bits(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from holdfast.checking import fsck
+    from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
     from holdfast.format.lockfile import Locked
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holdfast.ops.look import TailRecord
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
+    from holdfast.ops.repair import Repaired
     from holdfast.ops.snapshots import Taken
     from holdfast.ops.tail import Tail
     from holdfast.ops.tensors import TensorInfo, Tensors, TensorSlice
@@ -63,6 +64,7 @@ _WHERE = {
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Repacked": "ops.repack",
+    "Repaired": "ops.repair",
     "Report": "ops.fsck",
     "Run": "run",
     "RunRecord": "records",
@@ -86,6 +88,7 @@ _WHERE = {
     "Unsent": "ops.publish",
     "Version": "ops.versions",
     "fsck": "checking",
+    "repair": "checking",
 }
 
 __all__ = [
@@ -107,6 +110,7 @@ __all__ = [
     "MetricRecord",
     "MetricStats",
     "Repacked",
+    "Repaired",
     "Report",
     "Run",
     "RunRecord",
@@ -131,6 +135,7 @@ __all__ = [
     "Version",
     "fsck",
     "open",
+    "repair",
 ]
 
 

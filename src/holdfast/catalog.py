@@ -28,6 +28,7 @@ __all__ = ["Catalog", "CatalogReset", "CatalogRow", "ExperimentRow", "Selected"]
 
 _BATCH = 2000  # runs in one transaction: bounds the memory, and how long others wait
 _STARTS = 2  # in the file; after that the catalog stays in memory
+_LOOKED = "looked"  # in place of a prefix: when all folders were listed
 _abandoned: list[sqlite3.Connection] = []  # of the parent process: to close one here would harm it
 
 
@@ -92,6 +93,19 @@ class Catalog:
                 wanted = {}
             db.executemany("DELETE FROM listing WHERE prefix = ?", [(key,) for key in tokens])
             db.executemany("INSERT INTO listing VALUES (?, ?)", wanted.items())
+
+    def looked(self) -> float:
+        """When the folders of the store were listed last, in s since 1970; 0 for never."""
+        with contextlib.suppress(CatalogReset), self._reading() as db:
+            found = db.execute("SELECT token FROM listing WHERE prefix = ?", (_LOOKED,)).fetchone()
+            with contextlib.suppress(TypeError, ValueError):
+                return float(found[0])
+        return 0.0
+
+    def note_looked(self, at: float) -> None:
+        """They were listed at that time. Raises CatalogReset."""
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO listing VALUES (?, ?)", (_LOOKED, str(at)))
 
     def heads(self) -> dict[str, str]:
         """The head that each run had when it was put in."""

@@ -11,10 +11,12 @@ from holdfast.ops.findings import Finding
 from holdfast.ops.fsck import Report, Sample
 from holdfast.ops.fsck import fsck as check
 from holdfast.ops.lookup import find_run
+from holdfast.ops.repair import Action, Repaired, execute, place_of, plan
 from holdfast.ops.verify import verify
 from holdfast.repository import Repository, opened_anyway
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # (bytes checked, all)
+_MOST_ROUNDS = 8
 
 
 class CheckingMethods:
@@ -57,6 +59,60 @@ class CheckingMethods:
             resume=resume,
             progress=progress,
         )
+
+    def repair(
+        self,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        dry_run: bool = False,
+        spools: bool = True,
+        report: Report | None = None,
+        executor: str | Executor | None = None,
+        progress: Progress = lambda done, total: None,
+        source_options: Mapping[str, Any] | None = None,
+    ) -> Repaired:
+        """Mend what `fsck` finds, or found (`report`): from the store at `source`, from other forms of the
+        same artifacts, from the heads of chunks. With `dry_run` nothing is changed: it says what would be.
+
+        What was damaged goes to quarantine/ and is never deleted. `spools=False` leaves alone what
+        processes that are gone left behind. Without a report it checks again until a check finds nothing
+        more that it could mend. Raises ReadOnly, NotAStore, Unavailable, AccessDenied.
+        """
+        there = place_of(opened_anyway(source, source_options)) if source is not None else None
+        mended: list[Action] = []
+        for _ in range(
+            _MOST_ROUNDS
+        ):  # what hides behind other damage comes to light with that mended
+            found = report or self.fsck(executor=executor, progress=progress)
+            planned = plan(self.repository, [*found.findings, *found.notes], there, spools=spools)
+            if dry_run:
+                return Repaired(planned.actions, planned.refused)
+            done = execute(self.repository, planned, there, spools=spools, executor=executor)
+            mended += done.mended
+            if report or not done.mended:
+                break
+        return Repaired(mended, done.refused)
+
+
+def repair(
+    url: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: bool = False,
+    spools: bool = True,
+    report: Report | None = None,
+    executor: str | Executor | None = None,
+    progress: Progress = lambda done, total: None,
+    storage_options: Mapping[str, Any] | None = None,
+    source_options: Mapping[str, Any] | None = None,
+) -> Repaired:
+    """`ExperimentStore.repair` of the store at `url`, also of one whose store.json is damaged."""
+    methods = CheckingMethods()
+    methods.repository = opened_anyway(url, storage_options, read_only=dry_run)
+    return methods.repair(
+        source, dry_run=dry_run, spools=spools, report=report, executor=executor,
+        progress=progress, source_options=source_options,
+    )  # fmt: skip
 
 
 def fsck(

@@ -100,6 +100,12 @@ class MetricNotFound(NotFound):
     code = "metric_not_found"
 
 
+class NotSynced(NotFound):
+    """The file was left out when its run was synced into this store; `source` says where it is."""
+
+    code = "not_synced"
+
+
 class NotAStore(HoldfastError):
     """The place is not a store, or a store cannot be made there."""
 
@@ -124,6 +130,12 @@ class DigestMismatch(Corrupt):
     code = "digest_mismatch"
 
 
+class BadSignature(Corrupt):
+    """A signature is there, and whoever it names did not make it (`snapshot`)."""
+
+    code = "bad_signature"
+
+
 class BackendError(HoldfastError):
     """The storage under the store failed."""
 
@@ -140,6 +152,12 @@ class NameExists(BackendError):
     """Create-if-absent found the name taken."""
 
     code = "name_exists"
+
+
+class NameRetired(BackendError):
+    """What was stored under that name was collected: the bytes need a name that is new."""
+
+    code = "name_retired"
 
 
 class AccessDenied(BackendError):

@@ -17,7 +17,7 @@ from holdfast.backend.local import LocalBackend
 from holdfast.errors import Corrupt, InvalidState, NameNotFound
 from holdfast.format import layout
 from holdfast.format import outbox as files
-from holdfast.format.outbox import FOLDER, Owner, Pending
+from holdfast.format.outbox import FOLDER, Owner, Pending, Wish
 
 _OWNER, _CHANGES, _LOCK = "owner", "changes/", "lock"
 STAGED = ("blobs/", "recipes/")
@@ -36,6 +36,7 @@ class Outbox:
         self.place = LocalBackend(os.path.join(state.root, *self.name.rstrip("/").split("/")))
         self.originals = LocalBackend(os.path.join(self.place.root, "originals"))
         self.ready = LocalBackend(os.path.join(self.place.root, "ready"))
+        self.wishes: dict[str, Wish] = {}  # of what is being stored just now, by key
         self._lock = threading.Lock()
         self._next: int | None = None
 
@@ -73,19 +74,43 @@ class Outbox:
     def has_changes(self) -> bool:
         return bool(self._numbers())
 
-    def forget(
-        self, numbers: Iterable[int], names: Iterable[str], originals: Iterable[str] = ()
-    ) -> None:
-        """Remove what is in the store: changes first, since they need the files. What is ready was all of
-        `originals`."""
+    def wish(self, key: str, wish: Wish) -> None:
+        """An original for the artifact `key` is going to be stored: none that is there goes until
+        `take_wishes`, when the change that names it is added or never will be."""
+        with self._lock:
+            self.wishes[key] = wish
+
+    def take_wishes(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self.wishes.pop(key, None)
+
+    def forget(self, numbers: Iterable[int], names: Iterable[str]) -> None:
+        """Remove what is in the store: changes first, since they need the files."""
         for number in sorted(numbers):
             self.place.delete(_change(number))
         for name in names:
             self.place.delete(name)
-        for name in originals:
-            self.originals.delete(name)
+        self.forget_ready()
+        self._sweep()
+
+    def forget_ready(self) -> None:
+        """Remove what was made of the originals; it can be made again as long as those are there."""
         for stat in list(self.ready.walk("")):
             self.ready.delete(stat.name)
+
+    def _sweep(self) -> None:
+        """Remove the originals if no change waits for any."""
+        with self._lock:
+            waits = self.wishes or any(self._is_wishing(number) for number in self._numbers())
+            for stat in [] if waits else list(self.originals.walk("")):
+                self.originals.delete(stat.name)
+
+    def _is_wishing(self, number: int) -> bool:
+        try:
+            return bool(self._read(number).wishes)
+        except Corrupt:
+            return True  # nobody can tell
 
     def staged(self) -> list[str]:
         """The names of the files that wait, blobs first."""

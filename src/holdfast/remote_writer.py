@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,6 @@ class RemoteWriter(RunWriter):
         self._making = threading.Lock()  # held while the outbox is made
         self.begun = threading.Event()  # set when something of this writer is in the store
         self.sent = threading.Event()  # set when all of a closed writer is in the store
-        self._wishes: dict[str, Wish] = {}  # how what is stored just now shall be sent, by key
         self._plain_bytes = 0  # of the open spool, written before its first record
         self._doubtful: set[str] = set()  # ended spools that no fsync was good for
         self._wants_tidy: bool | None = None
@@ -78,11 +77,6 @@ class RemoteWriter(RunWriter):
             self.outbox.remove()
             raise self.problem
 
-    def target(self) -> Repository:
-        """The outbox, while there is room for artifacts. Raises StorageFull when too much waits already."""
-        self.backlog.admit(self.publisher)
-        return replace(self.repository, backend=self._outbox().place)
-
     def how(
         self,
         key: str,
@@ -96,11 +90,21 @@ class RemoteWriter(RunWriter):
         wanted, plain = Wanted(layout or default, compact), artifacts.How(Wanted("plain"), Lineage)
         if base is not None:
             self._check_base(base)
-        self._wishes.pop(key, None)
-        if wanted.layout == "plain" or not artifacts.may_be_large(source, wanted):
+        if not artifacts.may_share(source, wanted):
             return plain
-        self._wishes[key] = Wish(wanted.layout, base, compact)
-        return replace(plain, into=replace(self.repository, backend=self._outbox().originals))
+        outbox = self._outbox()
+        outbox.wish(key, Wish(wanted.layout, base, compact))
+        return replace(plain, into=replace(self.repository, backend=outbox.originals))
+
+    @contextmanager
+    def storing(self, *keys: str) -> Iterator[Repository]:
+        """Raises StorageFull when too much waits already."""
+        self.backlog.admit(self.publisher)
+        outbox = self._outbox()
+        try:
+            yield replace(self.repository, backend=outbox.place)
+        finally:
+            outbox.take_wishes(keys)
 
     def _check_base(self, base: str) -> None:
         """Refuse what cannot be a base. Whether the store has a digest is only known when it is asked."""
@@ -113,9 +117,8 @@ class RemoteWriter(RunWriter):
                 raise self.finished()
             made = change(self._known()) if callable(change) else change
             keys = made.get("artifacts", {})
-            wishes = {
-                key: self._wishes.pop(key) for key in keys if keys[key] and key in self._wishes
-            }
+            waits = self._outbox().wishes
+            wishes = {key: waits[key] for key in keys if keys[key] and key in waits}
             self.begin(Pending(layout.manifest(self.run_id), made, wishes=wishes))
         stored = filter(None, keys.values())
         self.backlog.add(sum(one["size_bytes"] for one in stored))

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from holdfast import absent
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, NameNotFound
@@ -179,10 +180,12 @@ def _row_of(axis: Axis, step: int) -> int:
 
 
 class SegmentFile:
-    """One segment of a run in its backend, as the manifest describes it. Raises Corrupt, naming it."""
+    """One segment of a run in its backend, as the manifest describes it. Raises Corrupt, naming it, and
+    NotSynced where it was left out on purpose."""
 
     def __init__(self, backend: Backend, run_id: str, name: str, about: dict[str, Any]) -> None:
         self.backend = backend
+        self.run_id = run_id
         self.digest = Digest(name)
         self.place = layout.segment(run_id, self.digest)
         self.about = about
@@ -191,7 +194,12 @@ class SegmentFile:
     def open(self, extra_bytes: int = 0, *, pages: int = _MOST_PAGES) -> tuple[Footer, Getter]:
         """The index, and how to read the rest. A small file is read whole, of a large one the end,
         with `extra_bytes` in front of the index; at most `pages` of 256 KiB of the rest are kept."""
-        return again(lambda: self._open(extra_bytes, pages))
+        try:
+            return again(lambda: self._open(extra_bytes, pages))
+        except Corrupt as error:
+            if isinstance(error.__cause__, NameNotFound):
+                absent.refuse(self.backend, self.digest, self.run_id)
+            raise
 
     def _open(self, extra_bytes: int, pages: int) -> tuple[Footer, Getter]:
         size = self.size_bytes

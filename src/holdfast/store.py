@@ -11,6 +11,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
@@ -30,7 +31,9 @@ from holdfast.reading import ReadingMethods
 from holdfast.records import ExperimentRecord
 from holdfast.repository import open_repository
 from holdfast.seed import SeedMethods
+from holdfast.signing import SigningMethods
 from holdfast.summary import ArtifactInfo, RunSummary
+from holdfast.syncing import SyncMethods
 from holdfast.writer import RunWriter
 from holdfast.writing import WritingMethods
 
@@ -44,7 +47,14 @@ _MOST_RESETS = 4  # the catalog needs two before it stays in memory; threads may
 
 
 class ExperimentStore(
-    WritingMethods, ReadingMethods, NamingMethods, CheckpointMethods, CheckingMethods, SeedMethods
+    WritingMethods,
+    ReadingMethods,
+    NamingMethods,
+    CheckpointMethods,
+    CheckingMethods,
+    SigningMethods,
+    SyncMethods,
+    SeedMethods,
 ):
     """A store at `url`: a directory, `s3://bucket/folder`, `gs://…`, `az://…`, or `memory://name`;
     without one, in memory and ours alone.
@@ -261,13 +271,15 @@ class ExperimentStore(
         run_id: str | None = None,
         *,
         dry_run: bool = False,
+        executor: str | Executor | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Compacted]:
         """Put the small metric segments of a run, or of every run, together into few; the points stay
-        the same. Safe while the run is written and while others compact. Raises Corrupt, BackendError.
+        the same. Safe while the run is written and while others compact. `executor` runs it, as in
+        `fsck`. Raises Corrupt, BackendError.
         """
         name = find_run(self.repository, run_id) if run_id else None
-        return compact(self.repository, name, dry_run=dry_run, progress=progress)
+        return compact(self.repository, name, dry_run=dry_run, executor=executor, progress=progress)
 
     def close(self) -> None:
         """Seal what is open and stop the background thread. Runs that were not finished stay open

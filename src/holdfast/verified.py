@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from holdfast.ahead import read_ahead
 from holdfast.backend.base import Backend
 from holdfast.backend.cached import afresh
 from holdfast.digest import Digest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from holdfast.verified_chunks import Chunks
 
 T = TypeVar("T")
+
+LONG_BYTES = 4 << 20  # from here on another thread reads ahead
 
 
 def again(read: Callable[[], T]) -> T:
@@ -70,8 +73,9 @@ def check_file(backend: Backend, name: str, digest: Digest) -> None:
 
 def _stream(backend: Backend, name: str, digest: Digest, size_bytes: int | None) -> Iterator[bytes]:
     sha, size = hashlib.sha256(), 0
+    pieces = backend.chunks(name)
     try:
-        for piece in backend.chunks(name):
+        for piece in read_ahead(pieces) if (size_bytes or LONG_BYTES) >= LONG_BYTES else pieces:
             sha.update(piece)
             size += len(piece)
             yield piece

@@ -19,20 +19,18 @@ from typing import Any, TypeVar
 
 from blake3 import blake3
 
-from holdfast import bundles
+from holdfast import absent, bundles
 from holdfast.ahead import read_ahead
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch, HoldfastError, NameNotFound
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import CHUNK_BYTES, Recipe
-from holdfast.verified import VerifiedFile, again, read_blob, stream_blob
+from holdfast.verified import LONG_BYTES, VerifiedFile, again, read_blob, stream_blob
 from holdfast.verified_chunks import Chunks
 from holdfast.verified_ranges import Ranges
 
 T = TypeVar("T")
-
-_LONG = 4 << 20  # bytes from which another thread reads ahead
 
 
 def recipes(backend: Backend, digest: Digest) -> tuple[list[Recipe], HoldfastError | None]:
@@ -61,6 +59,8 @@ def find(backend: Backend, digest: Digest) -> Recipe | None:
     found, problem = recipes(backend, digest)
     if not found and problem:
         raise problem
+    if len(found) > 1:  # one that a collector has made void is none
+        found = [made_of for made_of in found if whole(backend, made_of)] or found
     return best(found) if found else None
 
 
@@ -85,6 +85,14 @@ def layouts(backend: Backend, digest: Digest, size_bytes: int | None = None) -> 
     )
     intact = plain and (own or (size or 0) <= CHUNK_BYTES)
     return ({"plain"} if intact else set()) | ({"packed"} if packed else set())
+
+
+def is_whole(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bool:
+    """Whether the artifact can be read: all files of one way to do so are in the store."""
+    size = has_blob(backend, digest)
+    if size is not None and size_bytes in (None, size):
+        return True
+    return any(whole(backend, made_of) for made_of in recipes(backend, digest)[0])
 
 
 def whole(backend: Backend, made_of: Recipe) -> bool:
@@ -132,11 +140,12 @@ def receive(
     damaged: read once more, or from another form that the store has of the artifact. So it must begin anew
     each time, and trust nothing before the pieces have ended.
 
-    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole."""
+    Raises Corrupt or DigestMismatch, naming what is damaged, when no form is whole; NotSynced when that is
+    why there is none."""
 
     def blob() -> Iterator[Any]:
         pieces = stream_blob(backend, digest, size_bytes)
-        return read_ahead(pieces) if (size_bytes or _LONG) >= _LONG else pieces
+        return read_ahead(pieces) if (size_bytes or LONG_BYTES) >= LONG_BYTES else pieces
 
     try:
         return again(lambda: take(blob()))
@@ -147,9 +156,19 @@ def receive(
 def read(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bytes:
     """All bytes, of whatever form is whole. Raises Corrupt or DigestMismatch."""
     try:
-        return read_blob(backend, digest, size_bytes)
+        if (size_bytes or 0) < LONG_BYTES:
+            return read_blob(backend, digest, size_bytes)
+        return again(lambda: _joined(stream_blob(backend, digest, size_bytes)))
     except Corrupt as error:
-        return _otherwise(backend, digest, size_bytes, b"".join, error)
+        return _otherwise(backend, digest, size_bytes, _joined, error)
+
+
+def _joined(pieces: Iterator[Any]) -> bytes:
+    """The pieces, each copied once and let go of, as they come: a list of them would take as much again."""
+    whole = io.BytesIO()
+    for piece in pieces:
+        whole.write(piece)
+    return whole.getvalue()
 
 
 def _otherwise(
@@ -159,13 +178,16 @@ def _otherwise(
     take: Callable[[Iterator[Any]], T],
     problem: Corrupt,
 ) -> T:
-    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged."""
+    """As `receive`, of an artifact whose blob is missing, which is no fault, or damaged. Raises NotSynced if
+    it was left out on purpose."""
     missing = isinstance(problem.__cause__, NameNotFound)
     for form in _packed(backend, digest, size_bytes):
         try:
             return again(lambda form=form: take(form()))  # type: ignore[misc]
         except Corrupt as error:
             problem, missing = (error, False) if missing else (problem, False)
+    if missing:
+        absent.refuse(backend, digest)
     raise problem
 
 

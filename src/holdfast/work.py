@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from holdfast.errors import InvalidValue, MissingDependency
-from holdfast.repository import Repository, open_repository
+from holdfast.repository import Repository, opened_anyway
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -201,6 +201,18 @@ def spread(
             future.cancel()
 
 
+def each(
+    repository: Repository, job: Job[P, R], pieces: Iterable[P], executor: str | Executor | None
+) -> Iterator[tuple[P, R]]:
+    """`spread` over the workers that `executor` stands for; without one, here and one after the other."""
+    if executor is None:
+        for piece in pieces:
+            yield piece, job(repository, piece)
+        return
+    with workers(repository, executor) as crew:
+        yield from spread(repository, job, pieces, crew)
+
+
 _AGAIN: Any = object()
 
 
@@ -257,15 +269,12 @@ class _There:
     job: Callable[[Repository, Any], Any]
 
     def __call__(self, piece: Any) -> Any:
-        return self.job(_opened(self.place), piece)
+        return self.job(opened(self.place), piece)
 
 
 @lru_cache(maxsize=8)
-def _opened(place: Place) -> Repository:
+def opened(place: Place) -> Repository:
     """The store in this worker, which keeps it for its next piece. What came with the pieces is trusted as
     much as the job itself: whoever hands out work may run anything here."""
     options = pickle.loads(place.options)  # noqa: S301
-    return open_repository(
-        place.url, create=False, read_only=place.read_only, storage_options=options or None,
-        single_writer=not place.read_only, cache=False,
-    )  # fmt: skip
+    return opened_anyway(place.url, options or None, read_only=place.read_only)

@@ -11,8 +11,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from holdfast import process
@@ -23,7 +23,7 @@ from holdfast.format import layout, marks, spool
 from holdfast.format.manifest import State
 from holdfast.ids import new_writer_id
 from holdfast.keeper import Keeper
-from holdfast.ops import artifacts, ranks
+from holdfast.ops import artifacts, ranks, references
 from holdfast.ops.compact import tidy
 from holdfast.ops.orphans import orphans
 from holdfast.ops.publish import Unsent
@@ -353,9 +353,10 @@ class RunWriter:
         """The spools of this writer that are not sealed yet."""
         return list(self._unsealed)
 
-    def target(self) -> Repository:
-        """Where artifacts are stored before `commit` makes them part of the run."""
-        return self.repository
+    @contextmanager
+    def storing(self, *keys: str) -> Iterator[Repository]:
+        """Where the artifacts `keys` are stored before `commit` makes them part of the run, all within."""
+        yield references.writable(self.repository)
 
     def how(
         self,
@@ -398,10 +399,10 @@ class RunWriter:
     def commit(self, change: State | Decide) -> None:
         """Publish a change of the manifest that has nothing to do with points, or what is decided on it."""
         with self._slow:
-            chain = self.repository.manifest(self.run_id)
             known = self.snapshot if self.rank is None else None
             decide = change if callable(change) else lambda state: change
-            after = chain.commit(known or chain.load(), decide)
+            prefix = layout.manifest(self.run_id)
+            after = references.commit(self.repository, prefix, decide, base=known)
             if self.rank is None:
                 self.snapshot = after
 

@@ -185,6 +185,15 @@ def spool(data: bytes) -> tuple[dict[str, Any], list[Row]]:
     return about, rows
 
 
+def has_torn_header(data: bytes) -> bool:
+    """Is there nothing but a part of a header?"""
+    there = data.rstrip(b"\0")
+    if not b"\xc7\x08HHFW\r\n\x1a\n".startswith(there[:10]):
+        return False
+    end = there.find(b"\xc4\x04", 11)
+    return end < 0 or (end + 6 >= len(there) and data[end : end + 6] != mark_of(data[:end]))
+
+
 def object_length(data: bytes) -> int:
     unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
     unpacker.feed(data)
@@ -734,6 +743,8 @@ class Run:
             writer, sequence = path.stem.split("-")
             data = path.read_bytes()
             if not data[:11].strip(b"\0") and not was_synced(data, 0):
+                continue
+            if data[:11].strip(b"\0") and has_torn_header(data):
                 continue
             about, rows = spool(data)
             need((about["writer"], about["sequence"]) == (writer, int(sequence)), "a moved spool")

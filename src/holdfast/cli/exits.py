@@ -27,13 +27,14 @@ CONFLICT = 6
 INTERRUPTED = 130
 MEANINGS = {
     OK: "done",
-    FINDINGS: "done, and something was found: damage (`fsck`, `verify`), bad lines (`log`), "
+    FINDINGS: "done, and something was found: damage (`fsck`, `verify`, `push`), bad lines (`log`), "
     "a bad end (`watch`)",
     USAGE: "the command line, a value or a query has a mistake",
     NOT_FOUND: "a run, metric, artifact or file that was named is not there",
     DAMAGED: "stored bytes are damaged; the message names the file",
     UNUSABLE: "the store cannot be used: none there, no access, disk full, a newer format",
-    CONFLICT: "something is in the way: another process writes the run, another file is there",
+    CONFLICT: "something is in the way: another process writes the run, another file is there, two stores"
+    " changed one run",
     INTERRUPTED: "stopped by Ctrl-C",
 }
 

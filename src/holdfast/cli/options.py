@@ -45,6 +45,10 @@ store_option = click.option(
 at_option = click.option(
     "--at", metavar="SNAPSHOT", help="The store as it was: the name or id of a snapshot."
 )
+executor_option = click.option(
+    "--executor", "-x", metavar="WHERE",
+    help="Run it on threads[:N], processes[:N], dask://host:port or ray://host:port.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 
 

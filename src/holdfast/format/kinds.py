@@ -15,6 +15,7 @@ SEGMENT = "segment"
 SPOOL = "spool"
 ENTRY = "entry"
 HEAD = "head"
+SIGNATURE = "signature"
 PROBE = "probe"
 QUARANTINE = "quarantine"
 FOREIGN = "foreign"
@@ -26,14 +27,15 @@ _SHAPES = [
     (STORE, r"store\.json"),
     (BLOB, rf"blobs/sha256/{_HASHED}"),
     (PACK, rf"packs/sha256/{_HASHED}"),
-    (RECIPE, rf"recipes/sha256/{_HASHED}\.[0-9a-f]{{32}}"),
+    (RECIPE, rf"recipes/sha256/{_HASHED}\.[0-9a-f]{{32}}(?:\.files)?"),
     (SEGMENT, rf"{_RUN}/segments/[0-9a-f]{{64}}\.seg"),
     (SPOOL, rf"{_RUN}/spool/[0-9a-f]{{8}}-[0-9]{{6,}}\.spool"),
     (ENTRY, rf"{_RUN}/(?:manifest|ranks/(?P<rank>{_RANK}))/[0-9]{{8}}"),
-    (ENTRY, r"(?:experiments|syncs)/[^/]+/[0-9]{8}"),
+    (ENTRY, r"(?:experiments|syncs|absent)/[^/]+/[0-9]{8}"),
     (ENTRY, r"(?:aliases|snapshots)/.+/[0-9]{8}"),
     (ENTRY, r"gc/[0-9]{8}"),
     (HEAD, r"heads/[a-z]+/.+@[0-9]{8}"),
+    (SIGNATURE, r"signatures/[0-9a-f]{64}/[0-9a-f]{64}"),
     (PROBE, r"probe/.+"),
     (QUARANTINE, r"quarantine/.+"),
 ]
@@ -47,6 +49,7 @@ LEAST_BYTES = {
     RECIPE: frame.HEADER_BYTES + frame.TRAILER_BYTES,
     SEGMENT: frame.HEADER_BYTES + trailer.TRAILER_BYTES,
     ENTRY: frame.HEADER_BYTES + frame.TRAILER_BYTES,
+    SIGNATURE: frame.HEADER_BYTES + frame.TRAILER_BYTES,
 }
 
 
@@ -67,5 +70,10 @@ def digest_of(name: str) -> Digest | None:
 
 
 def artifact_of(name: str) -> Digest:
-    """The artifact that a recipe makes, by the name of the recipe."""
+    """The artifact that a recipe makes, or the directory of a bundle, by the name of the recipe."""
     return Digest(name.rpartition("/")[2].partition(".")[0])
+
+
+def is_bundle(name: str) -> bool:
+    """Is a recipe that of the small files of a directory, and not of the artifact in its name?"""
+    return name.endswith(layout.BUNDLE)

@@ -15,6 +15,7 @@ EXPERIMENTS = "experiments/"
 RUNS = "runs/"
 ALIASES = "aliases/"
 SNAPSHOTS = "snapshots/"
+SIGNATURES = "signatures/"
 HEADS = "heads/"
 RUN_HEADS = "heads/runs/"
 RANK_HEADS = "heads/ranks/"
@@ -25,6 +26,10 @@ PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
 BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
+LOG = "gc/"  # of the collectors
+PROBES = "probe/"
+SYNCS = "syncs/"
+ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
 MAX_GENERATION = 99_999_999
 MAX_RANK = 2**31 - 1
@@ -72,6 +77,16 @@ def snapshot(name: str) -> str:
     return f"{SNAPSHOTS}{name}/"
 
 
+def signatures(document: Digest) -> str:
+    """Where the signatures of a document lie, each under the public key it was made for, in hex."""
+    return f"{SIGNATURES}{document.hex}/"
+
+
+def is_key(name: str) -> bool:
+    """Is it 32 bytes in hex?"""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
+
+
 def run(run_id: str) -> str:
     return f"{RUNS}{run_id}/"
 
@@ -100,6 +115,16 @@ def rank_number(name: str) -> int | None:
     """The rank that a name under `ranks` stands for, or None when it is no rank."""
     found = re.match(r"(0|[1-9][0-9]{0,9})\Z", name)
     return int(name) if found and int(name) <= MAX_RANK else None
+
+
+def sync(sync_id: str) -> str:
+    """The chain of one sync into this store."""
+    return f"{SYNCS}{sync_id}/"
+
+
+def absent(run_id: str) -> str:
+    """The chain that says what of a run was not synced into this store."""
+    return f"{ABSENT}{run_id}/"
 
 
 def segment(run_id: str, digest: Digest) -> str:
@@ -146,6 +171,11 @@ def entry_number(name: str) -> int | None:
     """The number of a chain entry, or None when the last part of `name` is no number."""
     last = name.rpartition("/")[2]
     return int(last) if _NUMBER.match(last) else None
+
+
+def has_head(chain: str) -> bool:
+    """Is the newest generation of this chain hinted at under heads/?"""
+    return not chain.startswith((LOG, SYNCS, ABSENT))
 
 
 def head(chain: str, number: int) -> str:

@@ -124,8 +124,24 @@ def damaged(place: str, offset: int) -> Corrupt:
 
 
 def is_blank(data: bytes) -> bool:
-    """True for the name of a spool without its contents: a power cut came before its first sync."""
-    return not data[: frame.HEADER_BYTES].strip(b"\0") and not marks.was_synced(data, 0)
+    """True for a spool of which a power cut before its first sync left the name, and at most a part of
+    its header."""
+    if data[: frame.HEADER_BYTES].strip(b"\0"):
+        return _is_torn_header(data)
+    return not marks.was_synced(data, 0)
+
+
+def _is_torn_header(data: bytes) -> bool:
+    """Does the file begin as a spool, and end, or go on in zeros, before its header does?"""
+    begun = data[: frame.HEADER_BYTES + MAX_ABOUT_BYTES + marks.MARK_BYTES].rstrip(b"\0")
+    if not frame.header(KIND, VERSION)[:10].startswith(begun[:10]):
+        return False
+    end = begun.find(marks.MARK, frame.HEADER_BYTES)
+    if end >= 0:
+        is_last = end + marks.MARK_BYTES >= len(begun)
+        if not is_last or data[end:].startswith(marks.mark(zlib.crc32(data[:end]))):
+            return False
+    return not data[len(begun) :].strip(b"\0")
 
 
 def torn_bytes(data: bytes, end: int) -> int:

@@ -8,13 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from holdfast import blobs, directories, verified_artifact
+from holdfast import directories, verified_artifact
 from holdfast.bundles import Bundle
 from holdfast.digest import Digest
 from holdfast.errors import (
@@ -31,7 +31,7 @@ from holdfast.ops.bundle import MIN_FILES, Digests, Known, bundling, is_small
 from holdfast.ops.ingest import Wanted, is_large, put
 from holdfast.ops.lineage import Lineage, Stock
 from holdfast.ops.lookup import load_run
-from holdfast.ops.sources import Memory, copied, opened
+from holdfast.ops.sources import Memory, Opened, copied, opened
 from holdfast.ops.sources import Source as Readable
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
@@ -83,9 +83,21 @@ def store(
     """
     repository = how.into or repository
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _store_one(repository, Memory(source), "bytes", how, progress)
+        return store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
         return _store_path(repository, Path(source), progress, how)
+    if isinstance(source, (Memory, Opened)):
+        return store_one(repository, source, "bytes", how, progress)
+    with rereadable(source) as held:
+        return store_one(repository, held, "bytes", how, progress)
+
+
+@contextmanager
+def rereadable(source: Source) -> Iterator[Any]:
+    """The source, or what is left of it if it is a stream, as something that may be stored more than once."""
+    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        yield source
+        return
     if not hasattr(source, "read"):
         raise InvalidValue(
             f"an artifact is a path, bytes or an open binary file, not {type(source).__name__}"
@@ -93,22 +105,37 @@ def store(
     if isinstance(source, io.TextIOBase):
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
     with copied(source) as held:
-        return _store_one(repository, held, "bytes", how, progress)
+        yield held
 
 
-def may_be_large(source: Source, wanted: Wanted) -> bool:
+def may_share(source: Source, wanted: Wanted) -> bool:
     """Whether something in the source may be packed, as far as that is known before it is read."""
+    if wanted.layout == "plain":
+        return False
     if isinstance(source, (bytes, bytearray, memoryview)):
         return is_large(memoryview(source).nbytes, wanted)
     if not isinstance(source, (str, os.PathLike)):
         return True
     path = Path(source)
     if path.is_dir():
-        return any(is_large(one.size_bytes, wanted) for one in directories.scan_tree(path))
+        return shares(list(directories.scan_tree(path)), wanted)
     return path.is_file() and is_large(path.stat().st_size, wanted)
 
 
-def _store_one(
+def shares(everything: Iterable[directories.Found], wanted: Wanted) -> bool:
+    """Whether something in a directory may be packed."""
+    files = [found for found in everything if found.entry.kind == "file"]
+    small = _bundled(files, wanted)
+    return bool(small) or any(is_large(found.size_bytes, wanted) for found in files)
+
+
+def _bundled(files: Iterable[directories.Found], wanted: Wanted) -> list[directories.Found]:
+    """The files of a directory that go into a bundle."""
+    small = [found for found in files if is_small(found.size_bytes)]
+    return [] if wanted.layout == "plain" or len(small) < MIN_FILES else small
+
+
+def store_one(
     repository: Repository, source: Readable, kind: str, how: How, progress: Progress | None
 ) -> dict[str, Any]:
     """An artifact that is one row of bytes."""
@@ -198,13 +225,13 @@ def _store_path(
     repository: Repository, path: Path, progress: Progress | None, how: How
 ) -> dict[str, Any]:
     if path.is_dir():
-        return _store_directory(repository, path, progress, how)
+        return store_directory(repository, list(directories.scan_tree(path)), progress, how)
     if not path.exists():
         raise NotFound(f"there is no file or directory {path}", path=str(path))
     if not path.is_file():
         raise InvalidValue(f"{path} is neither a file nor a directory", path=str(path))
     with opened(path) as source:
-        return _store_one(repository, source, "file", how, progress)
+        return store_one(repository, source, "file", how, progress)
 
 
 def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
@@ -217,16 +244,16 @@ def _counted(pieces: Iterator[bytes], total: int, progress: Progress | None) -> 
             progress(done, total)
 
 
-def _store_directory(
-    repository: Repository, root: Path, progress: Progress | None, how: How
+def store_directory(
+    repository: Repository,
+    everything: list[directories.Found],
+    progress: Progress | None,
+    how: How,
 ) -> dict[str, Any]:
-    everything = list(directories.scan_tree(root))
+    """An artifact that is a directory of these files and folders."""
     files = [found for found in everything if found.entry.kind == "file"]
-    small = [found for found in files if is_small(found.size_bytes)]
-    if how.wanted.layout == "plain" or len(small) < MIN_FILES:
-        small = []
-    shares = bool(small) or any(is_large(found.size_bytes, how.wanted) for found in files)
-    lineage = how.lineage() if shares else Lineage()
+    small, shared = _bundled(files, how.wanted), shares(files, how.wanted)
+    lineage = how.lineage() if shared else Lineage()
     stock = Stock(repository, lineage, is_directory=True)
     known = stock.known() if small else Known()
 
@@ -243,9 +270,9 @@ def _store_directory(
                 digests[found.entry.path] = _store_file(repository, found, stock, how)
         document = tree.encode_tree(_entry(found, digests) for found in everything)
         bundle.publish(Digest.of(document))
-    digest, _ = blobs.put_bytes(repository.backend, document)
+    digest = put(repository.backend, Memory(document), stock.window, Wanted("plain")).digest
     total = sum(size for _, size in digests.values())
-    return _about(digest, total, "directory") | (lineage.about() if shares else {})
+    return _about(digest, total, "directory") | (lineage.about() if shared else {})
 
 
 def _store_file(
@@ -320,8 +347,14 @@ def is_directory(repository: Repository, digest: Digest) -> bool:
     front = frame.header(tree.KIND, tree.VERSION)
     try:
         return repository.backend.get_range(layout.blob(digest), 0, len(front)) == front
-    except NameNotFound:
-        return False  # packed, which directories never are
+    except (
+        NameNotFound
+    ):  # packed, as a directory is only if the name of its blob was collected once
+        made_of = verified_artifact.find(repository.backend, digest)
+    if made_of is None:
+        return False
+    with verified_artifact.open_file(repository.backend, digest, made_of.size_bytes) as file:
+        return file.read(len(front)) == front
 
 
 def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from holdfast.chain import Chain
-from holdfast.errors import BackendError, Corrupt
+from holdfast.errors import BackendError, Corrupt, NameRetired
 from holdfast.format import layout
 from holdfast.format.manifest import State
+from holdfast.ids import new_nonce
 from holdfast.ops.merge import Records, merged
+from holdfast.ops.references import again, commit, writable
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
+from holdfast.work import each
 
 FAN_OUT = 8  # so many segments of about one size become one: each point is written about 3 times
 MOST_ROWS = 1 << 24  # in one segment: bounds the memory that putting it together takes
@@ -53,19 +57,20 @@ def compact(
     run_id: str | None = None,
     *,
     dry_run: bool = False,
+    executor: str | Executor | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Compacted]:
-    """Compact one run, or every run; writers of which nothing can be put together are left out."""
+    """Compact one run, or every run, on the workers of `executor`; writers of which nothing can be put
+    together are left out."""
     runs = [run_id] if run_id else repository.backend.folders(layout.RUNS)
-    plans = [plan for name in runs for plan in _plans(repository, name)]
-    total = sum(_bytes(group) for plan in plans for group in plan.groups)
-    done = 0
-    found = []
-    for plan in plans:
-        found.append(_described(plan) if dry_run else _carried_out(repository, plan))
-        done += sum(map(_bytes, plan.groups))
+    plans = [plan for _, some in each(repository, _plans, runs, executor) for plan in some]
+    total = sum(plan.size_bytes for plan in plans)
+    found, done = [], 0
+    for plan, made in each(repository, _described if dry_run else _carried_out, plans, executor):
+        found.append(made)
+        done += plan.size_bytes
         progress(done, total)
-    return found
+    return sorted(found, key=lambda one: (one.run_id, -1 if one.rank is None else one.rank))
 
 
 def tidy(
@@ -100,8 +105,16 @@ class Plan:
     segments: int
     groups: list[Records]
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(_bytes, self.groups))
 
-def _plans(repository: Repository, run_id: str) -> Iterator[Plan]:
+
+def _plans(repository: Repository, run_id: str) -> list[Plan]:
+    return list(_found(repository, run_id))
+
+
+def _found(repository: Repository, run_id: str) -> Iterator[Plan]:
     main = repository.manifest(run_id).load().state
     ended = main.get("run", {}).get("status") != RunStatus.RUNNING.value
     for rank in (None, *repository.ranks(run_id)):
@@ -172,9 +185,9 @@ def _bytes(group: Records) -> int:
     return sum(about["size_bytes"] for _, about in group)
 
 
-def _described(plan: Plan) -> Compacted:
+def _described(repository: Repository, plan: Plan) -> Compacted:
     left = plan.segments - sum(len(group) - 1 for group in plan.groups)
-    before = sum(map(_bytes, plan.groups))
+    before = plan.size_bytes
     return Compacted(plan.run_id, plan.rank, plan.segments, left, before)
 
 
@@ -188,7 +201,7 @@ def _carried_out(repository: Repository, plan: Plan) -> Compacted:
         else:
             after -= len(group) - 1
             written += about["size_bytes"]
-    before = sum(map(_bytes, plan.groups))
+    before = plan.size_bytes
     return Compacted(plan.run_id, plan.rank, plan.segments, after, before, written, given_up)
 
 
@@ -197,7 +210,16 @@ def _replaced(
 ) -> dict[str, Any] | None:
     """Put one group together and publish it: its record; None when another process was quicker."""
     try:
-        name, about = merged(repository.backend, run_id, group)
+        return _published(repository, chain, run_id, group)
+    except NameRetired:  # an earlier try left a file that was collected
+        return again(lambda: _published(repository, chain, run_id, group, new_nonce()))
+
+
+def _published(
+    repository: Repository, chain: Chain, run_id: str, group: Records, salt: bytes | None = None
+) -> dict[str, Any] | None:
+    try:
+        name, about = merged(writable(repository).backend, run_id, group, salt)
     except Corrupt:
         if _all_there(chain.load().state, group):
             raise
@@ -208,7 +230,7 @@ def _replaced(
         return change if _all_there(state, group) else {}
 
     # What is read often and changes no more is read with one request when its entry is full.
-    after = chain.commit(chain.load(), decide, full=True)
+    after = commit(repository, chain.prefix, decide, full=True)
     return about if name in after.state.get("segments", {}) else None
 
 

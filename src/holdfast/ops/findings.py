@@ -17,6 +17,7 @@ from holdfast.errors import (
     DigestMismatch,
     HoldfastError,
     NameNotFound,
+    NotSynced,
     Unavailable,
     UnsupportedFormat,
 )
@@ -83,6 +84,11 @@ CODES = {
         "`holdfast repair` writes the head again",
         harmless=True,
     ),
+    "not_synced": Code(
+        "A file that was left out when its run was synced into this store.",
+        "`holdfast pull` from the store that the message names",
+        harmless=True,
+    ),
     "orphan": Code(
         "Nothing refers to the file: what a crash or a removed run left. It was checked like any other.",
         "nothing to mend; `holdfast gc` removes it",
@@ -129,14 +135,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who needs something: a run, or its artifact `key`, or one file of a directory."""
+    """Who needs something: a run, or its artifact `key`, or one file of a directory; or an `other` chain,
+    such as `alias prod`."""
 
     run_id: str
     key: str = ""
     path: str = ""
+    other: str = ""
 
     def __str__(self) -> str:
-        parts = [f"run {self.run_id}"]
+        parts = [f"run {self.run_id}" if self.run_id else self.other]
         parts += [f"artifact {self.key}"] if self.key else []
         parts += [f"file {self.path}"] if self.path else []
         return ", ".join(parts)
@@ -160,11 +168,14 @@ class Found:
 def telling(
     found: list[Found], *, place: str = "", users: Iterable[User] = (), what: str = "no run"
 ) -> Iterator[None]:
-    """Turn the error of a check into a `Found`. What says that the store cannot be asked goes on up."""
+    """Turn the error of a check into a `Found`. What says that the store cannot be asked goes on up; what
+    was left out by a sync is nothing."""
     try:
         yield
     except (AccessDenied, Unavailable):
         raise
+    except NotSynced:
+        return
     except HoldfastError as error:
         at = error.details.get("place") or error.details.get("name") or place
         found.append(Found(code_of(error), at, error.message, users=tuple(users), what=what))
@@ -174,6 +185,8 @@ def code_of(error: HoldfastError) -> str:
     """The code of the finding that an error is."""
     if isinstance(error, DigestMismatch):
         return "digest_mismatch"
+    if isinstance(error, NotSynced):
+        return "not_synced"
     if isinstance(error, UnsupportedFormat):
         return "unsupported"
     if isinstance(error, NameNotFound) or isinstance(error.__cause__, NameNotFound):
@@ -212,14 +225,14 @@ def _joined(found: list[Found], users: Mapping[str, Iterable[User]]) -> Finding:
     worst = min(found, key=lambda one: _ORDER.index(one.code))
     who = [user for one in found for user in one.users]
     who += [user for one in found for digest in one.digests for user in users.get(digest, ())]
-    who = sorted(set(who), key=lambda user: (user.run_id, user.key, user.path))
+    who = sorted(set(who), key=lambda user: (user.other, user.run_id, user.key, user.path))
     whole = Finding(worst.code, worst.place, worst.message, worst.what, CODES[worst.code].mend)
     if not who:
         return whole
     return replace(
         whole,
         affects=_listed([str(user) for user in who]),
-        runs=tuple(dict.fromkeys(user.run_id for user in who)),
+        runs=tuple(dict.fromkeys(user.run_id for user in who if user.run_id)),
         artifacts=tuple(dict.fromkeys(f"{u.run_id}:{u.key}" for u in who if u.key)),
     )
 

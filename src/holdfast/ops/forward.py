@@ -9,23 +9,22 @@ stay the same however often the sending begins again. The originals go when all 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast import blobs, verified, verified_artifact
+from holdfast import verified
 from holdfast.backend.over import OverBackend
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Corrupt
+from holdfast.directories import Found
+from holdfast.errors import ArtifactNotFound, Corrupt, NameNotFound
 from holdfast.format import layout, manifest, tree
 from holdfast.format.manifest import State
 from holdfast.format.outbox import APPLIED, Pending, Wish
-from holdfast.ops import lineage
-from holdfast.ops.ingest import Stored, Wanted, is_large, put
-from holdfast.ops.lineage import Lineage, Stock
+from holdfast.ops import artifacts, lineage
+from holdfast.ops.ingest import Wanted, is_large
+from holdfast.ops.lineage import Lineage
 from holdfast.ops.sources import opened
-from holdfast.ops.window import Window
 from holdfast.outbox import Outbox
 from holdfast.repository import Repository
 
@@ -58,15 +57,10 @@ class Forward:
             done.append((number, one))
         return done, None
 
-    def originals(self, pending: Numbered) -> list[str]:
-        """The names of the originals that these changes are about, and of their recipes."""
-        digests = set()
-        for _, one in pending:
-            for about in map(one.change.get("artifacts", {}).__getitem__, one.wishes):
-                digests |= {Digest.parse(about["digest"]).hex}
-                digests |= {digest.hex for _, digest, _ in self.files(about)}
-        names = [stat.name for stat in self.outbox.originals.walk("")]
-        return [name for name in names if name.rpartition("/")[2].partition(".")[0] in digests]
+    @property
+    def made(self) -> Repository:
+        """What is ready."""
+        return replace(self.repository, backend=self.outbox.ready)
 
     @property
     def over(self) -> Repository:
@@ -85,34 +79,61 @@ class Forward:
 
     def artifact(self, key: str, about: About, wish: Wish, known: State) -> About:
         """Make one artifact ready; what the manifest says of it."""
-        wanted, is_directory = Wanted(wish.layout, wish.compact), about["kind"] == "directory"
-        files = list(self.files(about))
-        large = any(is_large(size, wanted) for _, _, size in files)
-        past = self.lineage(key, wish, known) if large else Lineage()
-        stock = Stock(self.over, past, is_directory=is_directory)
-        for path, digest, size in files:
-            window = stock.file(path) if is_directory else stock.whole()
-            stored = self.file(digest, size, window, wanted)
-            if is_directory and stored and stored.recipe:
-                stock.window.add(stored.recipe)
-        if is_directory:
-            blobs.put_bytes(self.outbox.ready, self.tree(about))
-        return {**about, **(past.about() if large else {})}
+        wanted, digest = Wanted(wish.layout, wish.compact), Digest.parse(about["digest"])
+        members = self.members(digest) if about["kind"] == "directory" else None
+        if members is None:
+            shared = is_large(about["size_bytes"], wanted)
+        else:
+            shared = artifacts.shares(members, wanted)
+        past = self.lineage(key, wish, known) if shared else Lineage()
+        if not self.is_ready(digest):
+            self.make(digest, members, artifacts.How(wanted, lambda: past))
+        return {**about, **(past.about() if shared else {})}
 
-    def files(self, about: About) -> Iterator[tuple[str, Digest, int]]:
-        """(path, digest, size in bytes) of each file of an artifact."""
-        digest = Digest.parse(about["digest"])
-        if about["kind"] != "directory":
-            yield "", digest, about["size_bytes"]
-            return
-        for entry in tree.decode_tree(self.tree(about), place=layout.blob(digest)):
-            if entry.digest:
-                yield entry.path, Digest.from_raw(entry.digest), entry.size_bytes or 0
+    def members(self, digest: Digest) -> list[Found]:
+        """What is in a directory, with its originals for the files."""
+        try:
+            data = verified.read_blob(self.outbox.originals, digest)
+        except NameNotFound as error:
+            raise self.lost(digest) from error
+        entries = tree.decode_tree(data, place=layout.blob(digest))
+        return [
+            Found(self.original(entry.digest), entry, entry.size_bytes or 0) for entry in entries
+        ]
 
-    def tree(self, about: About) -> bytes:
-        """The bytes of a directory artifact."""
-        either = OverBackend(self.outbox.originals, self.repository.backend)
-        return verified.read_blob(either, Digest.parse(about["digest"]))
+    def original(self, raw: bytes | None) -> Path:
+        """Where the bytes of a digest wait; for a folder or a link, where nothing does."""
+        root = Path(self.outbox.originals.root)
+        return root if raw is None else root / layout.blob(Digest.from_raw(raw))
+
+    def is_ready(self, digest: Digest) -> bool:
+        """Whether an earlier try has made it: the recipe of a file, or the document of a directory, is
+        the last thing that it made."""
+        prefix, ready = layout.recipes(digest), self.outbox.ready
+        names = [stat.name for stat in ready.walk(prefix.rpartition("/")[0] + "/")]
+        is_document = artifacts.is_directory(self.made, digest)
+        return is_document or any(name.startswith(prefix) for name in names)
+
+    def make(self, digest: Digest, members: list[Found] | None, how: artifacts.How) -> None:
+        """Store an artifact as a local store would, but for where it goes. Raises Corrupt."""
+        try:
+            if members is not None:
+                made = artifacts.store_directory(self.over, members, None, how)
+            else:
+                one = replace(how, wanted=replace(how.wanted, expect=digest))
+                with opened(self.original(digest.raw)) as source:
+                    made = artifacts.store_one(self.over, source, "file", one, None)
+        except FileNotFoundError as error:
+            raise self.lost(digest) from error
+        if made["digest"] != str(digest):
+            raise Corrupt(
+                f"{self.original(digest.raw)} is damaged: it was not sent",
+                place=layout.blob(digest),
+            )
+
+    def lost(self, digest: Digest) -> Corrupt:
+        place = str(self.original(digest.raw))
+        return Corrupt(f"{place} is lost, or a file of it, before it was sent", place=place)
 
     def lineage(self, key: str, wish: Wish, known: State) -> Lineage:
         run_id = self.outbox.owner.run_id
@@ -124,31 +145,3 @@ class Forward:
                 run_id, key, error.message,
             )  # fmt: skip
             return lineage.find(self.over, run_id, key, None, known)
-
-    def file(self, digest: Digest, size: int, window: Window, wanted: Wanted) -> Stored | None:
-        """Make one file ready; None if an earlier try has done it, or the store has it."""
-        path = Path(self.outbox.originals.root, layout.blob(digest))
-        if not path.exists():
-            self._check_sent(digest, size)
-            return None
-        if any(_of(self.outbox, digest)):
-            return None
-        with opened(path) as source:
-            stored = put(self.over.backend, source, window, replace(wanted, expect=digest))
-        if stored.digest != digest:
-            raise Corrupt(f"{path} is damaged: it was not sent", place=str(path))
-        return stored
-
-    def _check_sent(self, digest: Digest, size: int) -> None:
-        """An original that is gone was sent for another key of the same bytes. Raises Corrupt."""
-        if not verified_artifact.layouts(self.over.backend, digest, size):
-            place = f"{self.outbox.originals.root}/{layout.blob(digest)}"
-            raise Corrupt(f"{place} is lost before it was sent", place=place)
-
-
-def _of(outbox: Outbox, digest: Digest) -> Iterator[str]:
-    """The recipes of an artifact that are ready: the last thing that is made."""
-    prefix = layout.recipes(digest)
-    for stat in outbox.ready.walk(prefix.rpartition("/")[0] + "/"):
-        if stat.name.startswith(prefix):
-            yield stat.name

@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holdfast import absent
 from holdfast.backend.cached import without_cache
 from holdfast.digest import Digest
 from holdfast.errors import InvalidValue
@@ -166,19 +167,36 @@ class _Check:
         return RunPiece(run_id, listing.chains_of(run_id))
 
     def _needed(self, runs: list[RunPiece]) -> Iterator[str]:
-        """The names of all files that the newest states of runs need, recipes included."""
+        """The names of all files that the newest states of runs, and of aliases, need; recipes included."""
+        fresh = Fresh(self.repository)
         for piece, needs in spread(self.repository, fsck_runs.needs, runs, self.crew):
             if _missing(self.listing, needs):  # or it came, or went, since the listing
-                fresh = Fresh(self.repository)
                 needs = fsck_runs.needs(self.repository, self._piece(fresh, piece.run_id))
-                needs.found += _missing(fresh, needs)
-            self.found += needs.found
-            for digest, users in needs.users.items():
-                self.users.setdefault(digest, []).extend(users)
-            yield from needs.segments
-            for digest in needs.sizes:
-                yield layout.blob(Digest(digest))
-                yield from self.listing.recipes_of(digest)
+                needs.found += self._left_out(needs.run_id, _missing(fresh, needs))
+            yield from self._note(needs)
+        for chain in [] if self.run_id else self.listing.chains:
+            if chain.startswith((layout.ALIASES, layout.SNAPSHOTS)):
+                needs = fsck_runs.pinned(self.repository, chain)
+                needs.found += _missing(fresh, needs) if _missing(self.listing, needs) else []
+                yield from self._note(needs)
+
+    def _note(self, needs: Needs) -> Iterator[str]:
+        self.found += needs.found
+        for digest, users in needs.users.items():
+            self.users.setdefault(digest, []).extend(users)
+        yield from needs.segments
+        for digest in needs.sizes:
+            yield layout.blob(Digest(digest))
+            yield from self.listing.recipes_of(digest)
+
+    def _left_out(self, run_id: str, found: list[Found]) -> Iterator[Found]:
+        """The same, where a sync noted that a missing file was not brought here as that."""
+        note = absent.load(self.repository.backend, run_id) if found else absent.Absent()
+        for one in found:
+            if one.code == "missing" and note.has(one.place):
+                message = f"{one.place} was not synced into this store: it came from {note.source}"
+                one = replace(one, code="not_synced", message=message)
+            yield one
 
     def _recipes(self) -> Iterator[Made]:
         """Recipes in short, by names alone those of artifacts without a blob. What is wrong with one is
@@ -231,6 +249,9 @@ class _Check:
             yield _Task(fsck_data.indices, self._groups(kinds.PACK))
             return
         yield _Task(fsck_data.heads, self._groups(kinds.HEAD))
+        recipes = self._groups(kinds.RECIPE)
+        bundles = [tuple(filter(kinds.is_bundle, group)) for group in recipes]
+        yield _Task(fsck_data.bundles, list(filter(None, bundles)))
         makers: dict[str, list[str]] = {}
         for one in made:
             for home in one.homes:
@@ -277,7 +298,7 @@ def _missing(look: Listing | Fresh, needs: Needs) -> list[Found]:
     for digest, want in needs.sizes.items():
         name = layout.blob(Digest(digest))
         have = look.size(name)
-        lost = have is None and not look.recipes_of(digest)
+        lost = have is None and all(map(kinds.is_bundle, look.recipes_of(digest)))
         if lost or (have is not None and want is not None and have != want):
             found.append(_not_there(name, have, want or 0, (digest,), ()))
     return found

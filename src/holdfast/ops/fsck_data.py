@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from holdfast import bundles as whole
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch
@@ -66,7 +67,9 @@ def shallow_recipes(
 def load(backend: Backend, name: str) -> Recipe:
     """A recipe by its name. Raises Corrupt, NameNotFound."""
     made_of = recipe.decode(backend.get(name), place=name)
-    if made_of.artifact != kinds.artifact_of(name):
+    if made_of.artifact != kinds.artifact_of(name) or (
+        (made_of.files is not None) != kinds.is_bundle(name)
+    ):
         raise Corrupt(f"{name} is the recipe of another artifact", place=name)
     return made_of
 
@@ -155,6 +158,20 @@ def every_byte(repository: Repository, piece: FilePiece) -> list[Found]:
     for name, makers in zip_longest(piece.names, piece.recipes, fillvalue=()):
         found += twice(partial(_file, repository.backend, str(name), tuple(makers)))
     return [one for one in found if one.code != "missing"]  # it went since it was listed
+
+
+def bundles(repository: Repository, names: tuple[str, ...]) -> list[Found]:
+    """Every file that a bundle holds, against its sha256."""
+
+    def check(name: str) -> list[Found]:
+        found: list[Found] = []
+        with telling(found, place=name):
+            whole.check(repository.backend, load(repository.backend, name))
+        digests = (kinds.artifact_of(name).hex,)
+        # A damaged chunk is told with its pack.
+        return [replace(o, digests=digests) for o in found if o.place.startswith(layout.RECIPES)]
+
+    return [one for name in names for one in twice(partial(check, name))]
 
 
 def heads(repository: Repository, names: tuple[str, ...]) -> list[Found]:

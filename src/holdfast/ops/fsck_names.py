@@ -147,7 +147,7 @@ def _gaps(chain: str, numbers: list[int]) -> Iterator[Found]:
 
 def _head(listing: Listing, chain: str, newest: int) -> Iterator[Found]:
     """A head may run ahead of its chain, and never falls behind."""
-    if not chain.startswith((layout.RUNS, layout.EXPERIMENTS)):
+    if not chain.startswith((layout.RUNS, layout.EXPERIMENTS, layout.ALIASES)):
         return  # of the others nobody keeps a cache
     prefix = layout.head(chain, newest).rpartition("@")[0]
     shown = listing.heads.get(prefix, [])
@@ -159,9 +159,22 @@ def _head(listing: Listing, chain: str, newest: int) -> Iterator[Found]:
 
 
 def _runs(listing: Listing) -> Iterator[Found]:
-    """Files of a run without a manifest: its first entry is created before anything else of it."""
+    """Files of a run without a manifest. A writer creates its first entry before anything else; a sync brings
+    segments first, and no head before that entry."""
+    segments = {name.split("/", 2)[1] for name in listing.of_kind[kinds.SEGMENT]}
+    others = {name.split("/", 2)[1] for name in listing.sizes if _is_of_run(name)}
     for run_id in listing.runs():
-        if layout.manifest(run_id) not in listing.chains:
-            place = layout.entry(layout.manifest(run_id), 0)
-            message = f"{place} is missing, and other files of run {run_id} are there"
-            yield Found("missing", place, message, (), (User(run_id),))
+        if layout.manifest(run_id) in listing.chains:
+            continue
+        place = layout.entry(layout.manifest(run_id), 0)
+        told = layout.head(layout.manifest(run_id), 0).rpartition("@")[0] in listing.heads
+        if run_id in segments and run_id not in others and not told:
+            message = f"run {run_id} has segments and no manifest: a sync of it did not end"
+            yield Found("orphan", layout.run(run_id), message)
+            continue
+        message = f"{place} is missing, and other files of run {run_id} are there"
+        yield Found("missing", place, message, (), (User(run_id),))
+
+
+def _is_of_run(name: str) -> bool:
+    return name.startswith(layout.RUNS) and kinds.kind_of(name) != kinds.SEGMENT

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast import process, verified
+from holdfast import bundles, process, verified
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
@@ -76,9 +76,9 @@ def _need(repository: Repository, found: Needs, key: str, about: Mapping[str, An
         return
     tree: list[Found] = []
     with telling(tree, place=layout.blob(digest), users=[user]):
+        held = set(bundles.Bundle.of(repository.backend, digest))
         for entry in directory_entries(repository, digest):
-            if entry.digest is not None:
-                member = Digest.from_raw(entry.digest)
+            if entry.digest is not None and (member := Digest.from_raw(entry.digest)) not in held:
                 _add(found, member.hex, entry.size_bytes, User(found.run_id, key, entry.path))
     found.found += [one for one in tree if one.code != "missing"]  # told with what is missing
 
@@ -118,6 +118,24 @@ def other_chain(repository: Repository, prefix: str) -> list[Found]:
 
 def _number(stat: Any) -> int | None:
     return layout.entry_number(stat.name)
+
+
+def pinned(repository: Repository, prefix: str) -> Needs:
+    """What an alias or a snapshot names now."""
+    found = Needs("")
+    with telling(found.found, place=prefix, what=of_chain(prefix)):
+        for digest in _digests_in(Chain(repository.backend, prefix).load().state):
+            _add(found, digest.hex, None, User("", other=of_chain(prefix)))
+    return found
+
+
+def _digests_in(value: Any) -> Iterator[Digest]:
+    """Every `sha256:…` in a state."""
+    if isinstance(value, str) and value.startswith("sha256:"):
+        yield Digest.parse(value)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _digests_in(item)
 
 
 def structure(repository: Repository, piece: RunPiece) -> list[Found]:

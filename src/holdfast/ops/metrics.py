@@ -8,6 +8,7 @@ from typing import Any, get_args
 from holdfast.downsample import downsample
 from holdfast.errors import InvalidValue
 from holdfast.format.overview import MOST_POINTS
+from holdfast.names import check_id
 from holdfast.ops.lookup import find_run
 from holdfast.ops.runs import points
 from holdfast.repository import Repository
@@ -25,21 +26,26 @@ def metrics(
     if not isinstance(key, str):
         key = list(key) if isinstance(key, Iterable) else [key]
     if _is_one(run):
-        found = points(repository, find_run(repository, _id(run)))
-        return _of_one(found, key, on, selection)
+        return _of_one(_points(repository, run), key, on, selection)
     if not isinstance(run, Iterable):
         raise InvalidValue(
             f"run={run!r:.60} cannot be used: pass a run id, a run, or a list of them"
         )
-    ids = dict.fromkeys(find_run(repository, _id(one)) for one in run)
-    if not ids:
+    every = {found.run_id: found for found in (_points(repository, one) for one in run)}
+    if not every:
         raise InvalidValue("the list of runs is empty: name at least one")
-    every = [points(repository, run_id) for run_id in ids]
-    return _of_several(every, key, on or "step", selection)
+    return _of_several(list(every.values()), key, on or "step", selection)
 
 
 def _is_one(run: Any) -> bool:
     return isinstance(run, str) or hasattr(run, "run_id")
+
+
+def _points(repository: Repository, run: Any) -> RunPoints:
+    """The points of a run. A whole id is not looked up first: in a bucket that is a request."""
+    text = check_id("run id", _id(run))
+    found = points(repository, text)
+    return found if found.snapshot.number >= 0 else points(repository, find_run(repository, text))
 
 
 def _id(run: Any) -> str:

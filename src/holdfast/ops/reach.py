@@ -14,6 +14,7 @@ from holdfast.backend.base import Backend
 from holdfast.bundles import Bundle
 from holdfast.chain import Snapshot
 from holdfast.digest import Digest
+from holdfast.errors import NotSynced
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import Recipe
 from holdfast.ops.artifacts import directory_entries
@@ -63,7 +64,10 @@ def of_artifact(repository: Repository, about: Mapping[str, Any]) -> dict[Digest
     digest = Digest.parse(about["digest"])
     if about["kind"] != "directory":
         return {digest: about["size_bytes"]}
-    held, entries = bundled(repository, digest), directory_entries(repository, digest)
+    try:
+        held, entries = bundled(repository, digest), directory_entries(repository, digest)
+    except NotSynced:  # left out with all that is in it
+        return {digest: None}
     members = {Digest.from_raw(e.digest): e.size_bytes for e in entries if e.digest is not None}
     return {digest: None} | {of: size for of, size in members.items() if of not in held}
 

@@ -8,19 +8,22 @@ Both may be stopped at any moment and begun again: what is there in that layout 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from holdfast import blobs, verified_artifact
+from holdfast import verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.bundles import Bundle
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound
+from holdfast.errors import ArtifactNotFound, InvalidState
+from holdfast.format import layout as names
 from holdfast.format.recipe import Recipe
-from holdfast.ops import lineage
+from holdfast.ops import lineage, references
 from holdfast.ops.artifacts import by_digest, directory_entries
 from holdfast.ops.bundle import MIN_FILES, Known, bundling, is_small
 from holdfast.ops.ingest import MIN_PACKED_BYTES, Progress, Stored, Wanted, put
@@ -29,6 +32,7 @@ from holdfast.ops.sources import Memory, Source
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
 from holdfast.verified_chunks import Bytes, Chunks
+from holdfast.work import each
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,12 @@ def repack_digest(
     size = by_digest(repository, digest)["size_bytes"]
     if wanted.layout in verified_artifact.layouts(repository.backend, digest) and not wanted.again:
         return Stored(digest, size, wanted.layout == "packed", 0)
+    if wanted.layout == "plain" and repository.condemned.has(names.blob(digest)):
+        raise InvalidState(
+            f"{digest} cannot be plain again: its blob was collected once, and that name is not used "
+            "again; it stays packed",
+            digest=str(digest),
+        )
     source: Source = Rebuilt(repository, digest)
     return put(repository.backend, source, window, wanted, progress)
 
@@ -93,9 +103,12 @@ def repack(
     layout: str,
     base: str | None = None,
     compact: bool = False,
+    executor: str | Executor | None = None,
     progress: Progress | None = None,
 ) -> list[Repacked]:
-    """Store artifacts of a run (all, without keys) in `layout`. Raises ArtifactNotFound, Corrupt."""
+    """Store artifacts of a run (all, without keys) in `layout`, on the workers of `executor`.
+
+    Raises ArtifactNotFound, Corrupt."""
     state = repository.manifest(run_id).load().state
     rows = {k: row for k, row in state.get("artifacts", {}).items() if row["kind"] != "record"}
     for key in keys:
@@ -106,13 +119,56 @@ def repack(
                 key=key,
             )
     chosen = {key: rows[key] for key in keys or rows}
-    found = []
-    for number, (key, about) in enumerate(sorted(chosen.items(), key=lambda item: _age(item[1]))):
+    ages = sorted(chosen, key=lambda key: _age(chosen[key]))
+    groups = _versions(ages) if layout == "packed" and base is None else [[key] for key in ages]
+    pieces = [_Piece(run_id, tuple(group), layout, base, compact) for group in groups]
+    done, found = 0, list[tuple[int, list[Repacked]]]()
+    for piece, made in each(repository, _carried_out, pieces, executor):
+        done += len(piece.keys)
         if progress:
-            progress(number, len(chosen))
-        found += _one(repository, run_id, key, about, layout, base, compact)
-        _note(repository, run_id, key, about["digest"], layout)
+            progress(done, len(chosen))
+        found += zip(map(ages.index, piece.keys), made, strict=True)
+    return [one for _, some in sorted(found, key=lambda item: item[0]) for one in some]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Artifacts that are stored again one after the other, since each is the base of the next."""
+
+    run_id: str
+    keys: tuple[str, ...]
+    layout: str
+    base: str | None
+    compact: bool
+
+
+def _versions(keys: Sequence[str]) -> list[list[str]]:
+    """Keys that differ in their numbers only, together: see ops/lineage.py."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(re.sub("[0-9]+", "0", key), []).append(key)
+    return list(groups.values())
+
+
+def _carried_out(repository: Repository, piece: _Piece) -> list[list[Repacked]]:
+    rows = repository.manifest(piece.run_id).load().state.get("artifacts", {})
+    found: list[list[Repacked]] = []
+    for key in piece.keys:
+        if key in rows:
+            found.append(references.again(partial(_stored, repository, piece, key, rows[key])))
+        else:  # it was removed meanwhile
+            found.append([])
     return found
+
+
+def _stored(
+    repository: Repository, piece: _Piece, key: str, about: Mapping[str, Any]
+) -> list[Repacked]:
+    """One artifact, and the note of its layout."""
+    seen, layout = references.writable(repository), piece.layout
+    done = _one(seen, piece.run_id, key, about, layout, piece.base, piece.compact)
+    _note(repository, piece.run_id, key, about["digest"], layout)
+    return done
 
 
 def _age(about: Mapping[str, Any]) -> int:
@@ -161,7 +217,8 @@ def _small(
         todo = [
             of for of in files if of in held and verified_artifact.has_blob(backend, of) is None
         ]
-        new = sum(blobs.put_bytes(backend, held.read(of))[1] for of in todo)
+        window, plain = Window(backend), Wanted("plain")
+        new = sum(put(backend, Memory(held.read(of)), window, plain).size_bytes for of in todo)
         return (tree, new, new) if todo else None
     todo = [of for of in files if of not in held]
     if len(files) < MIN_FILES or not todo:
@@ -193,11 +250,10 @@ def _files(repository: Repository, about: Mapping[str, Any]) -> list[tuple[str, 
 
 def _note(repository: Repository, run_id: str, key: str, digest: str, layout: str) -> None:
     """Say in the manifest which layout was asked for, so that the other one may be collected."""
-    chain = repository.manifest(run_id)
 
     def change(state: Mapping[str, Any]) -> dict[str, Any]:
         now = state.get("artifacts", {}).get(key, {})
         same = now.get("digest") == digest and now.get("layout") != layout
         return {"artifacts": {key: {**now, "layout": layout}}} if same else {}
 
-    chain.commit(chain.load(), change)
+    references.commit(repository, repository.manifest(run_id).prefix, change)

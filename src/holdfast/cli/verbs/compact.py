@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", required=False)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@options.executor_option
 @options.with_store(write=True)
-def command(store: ExperimentStore, run: str | None, dry_run: bool, as_json: bool) -> None:
+def command(
+    store: ExperimentStore, run: str | None, dry_run: bool, executor: str | None, as_json: bool
+) -> None:
     """Put the small metric segments of RUN, or of every run, together into few.
 
     The points stay the same, and reading them takes fewer requests. Runs that are being written may be
     compacted too. The old files stay until they are collected.
     """
     with Progress("compacting") as bar:
-        found = store.compact(run, dry_run=dry_run, progress=bar)
+        found = store.compact(run, dry_run=dry_run, executor=executor, progress=bar)
     if as_json:
         options.say_json([asdict(one) for one in found])
     elif not found:

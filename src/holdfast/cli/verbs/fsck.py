@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--sample", metavar="1/N", help="Check one part of N: each day another one.")
 @click.option("--part", type=int, help="With --sample: this part, from 0 on, not that of the day.")
-@click.option(
-    "--executor",
-    "-x",
-    metavar="WHERE",
-    help="Run it on threads[:N], processes[:N], dask://…, ray://….",
-)
+@options.executor_option
 @click.option("--restart", is_flag=True, help="Begin anew, not where a check was stopped.")
 @options.store_option
 @options.json_option

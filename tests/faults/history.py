@@ -1,0 +1,323 @@
+"""One history: a few people at work on one store, from the first step to the last comparison."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+import shutil
+import tempfile
+from contextlib import suppress
+from typing import Any
+
+import holdfast
+import holdfast.store as stores
+from holdfast import process as processes
+from holdfast.errors import (
+    ArtifactNotFound,
+    HoldfastError,
+    InvalidState,
+    MetricNotFound,
+    Unavailable,
+)
+from holdfast.format import storefile
+from holdfast.liveness import STALE_SECONDS
+from holdfast.ops import reach
+
+from . import kernel as kernels
+from .kernel import Kernel, Process
+from .model import Act, RunModel, Violation, last_sure, possible
+from .seats import KEYS, Helper, Rank, Reader, Seat, Trainer
+from .world import SimBackend, Weather, World
+
+_ABOUT = storefile.encode(
+    {
+        "format": storefile.FORMAT,
+        "store_id": "00000000-0000-4000-8000-000000000000",
+        "features": {"read": [], "write": [], "gc": []},
+        "created_at": "2025-01-15T12:00:00.000000000Z",
+    }
+)
+_BLOCK = random.Random("large artifacts").randbytes(1 << 20)
+SHM = "/dev/shm"
+
+
+class History:
+    """Everything that follows from one seed. `without` leaves seats out, `calm` all faults: to make a
+    failure smaller."""
+
+    def __init__(
+        self, seed: int, *, remote: bool | None = None, without: tuple[int, ...] = (), calm: bool = False,
+        acts: int | None = None, log: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.seed, self.without, self.most_acts = seed, without, acts
+        chance = random.Random(f"history {seed}")
+        is_remote = chance.random() < 0.25
+        self.is_remote = is_remote if remote is None else remote
+        self.kernel = Kernel(seed)
+        kernels.begin(self.kernel)
+        weather = Weather.drawn(chance, self.is_remote)
+        self.world = World(
+            self.kernel,
+            Weather() if calm else weather,
+            random.Random(f"faults {seed}"),
+            self.is_remote,
+        )
+        self.world.log = log
+        self.world.files.create("store.json", _ABOUT)
+        self.runs: dict[str, RunModel] = {}
+        self.alive: dict[int, Process] = {}
+        self.pids, self.serials = itertools.count(1), itertools.count(1)
+        self.large = chance.random() < 0.08
+        self.places: dict[str, str] = {}
+        self.seats = self._seats(chance)
+
+    def _seats(self, chance: random.Random) -> list[Seat]:
+        kinds: list[type[Seat]] = [Trainer]
+        kinds += chance.choices(
+            [Trainer, Rank, Helper, Reader], [3, 2, 3, 3], k=chance.randint(1, 3)
+        )
+        seats = [
+            kind(self, number, random.Random(f"seat {self.seed} {number}"))
+            for number, kind in enumerate(kinds)
+        ]
+        for seat in seats:
+            seat.ops_left = min(seat.ops_left, self.most_acts or seat.ops_left)
+        return [seat for seat in seats if seat.number not in self.without]
+
+    # What seats ask for.
+
+    def new_process(self, host: str) -> Process:
+        process = Process(next(self.pids), host, self._place(host) if self.is_remote else None)
+        self.alive[process.pid] = process
+        return process
+
+    def _place(self, host: str) -> str:
+        """The state directory of a machine: real files, in memory where the system has that."""
+        if host not in self.places:
+            root = SHM if os.path.isdir(SHM) else None
+            self.places[host] = tempfile.mkdtemp(prefix="holdfast-faults-", dir=root)
+        return self.places[host]
+
+    def open(self) -> holdfast.ExperimentStore:
+        """The store, for the process that asks."""
+        store = holdfast.ExperimentStore("sim://lab", cache=False)
+        stores._stores.discard(store)  # nobody closes it when Python ends
+        return store
+
+    def new_run(self) -> RunModel:
+        run = RunModel(f"run{len(self.runs):02d}", remote=self.is_remote)
+        self.runs[run.run_id] = run
+        return run
+
+    def serial(self) -> float:
+        return float(next(self.serials))
+
+    def some_bytes(self, chance: random.Random) -> bytes:
+        """Bytes of an artifact: often those of another one; sometimes large and much like another."""
+        number = chance.randrange(6)
+        if self.large and chance.random() < 0.4:
+            return _BLOCK + bytes([number]) * 5000 + _BLOCK[: 1000 * number]
+        return bytes([number]) * (number * 211 + 1)
+
+    def excuses(self, error: HoldfastError, legitimate: tuple[type[HoldfastError], ...]) -> bool:
+        """Is this what others, or the distance, may do to anybody?"""
+        far = self.is_remote and isinstance(error, (InvalidState, Unavailable))
+        return far or isinstance(error, legitimate)
+
+    # What Holdfast asks of the process table.
+
+    def _me(self) -> Process:
+        task = self.kernel.current()
+        if task is None:
+            raise kernels.Stuck("no process is running")
+        return task.process
+
+    def identity(self) -> dict[str, Any]:
+        return self._me().identity()
+
+    def is_alive(self, who: dict[str, Any]) -> bool | None:
+        if who.get("host") != self._me().host:
+            return None
+        process = self.alive.get(who["pid"])
+        return process is not None and not process.dead
+
+    def backend(self) -> SimBackend:
+        return SimBackend(self.world, self._me())
+
+    def state_folder(self) -> str:
+        return str(self._me().disk)
+
+    # From the first step to the last.
+
+    def play(self) -> int:
+        """Raises Violation, or whatever else should not have come. Returns how it went, as a number."""
+        global CURRENT
+        CURRENT = self
+        try:
+            self._play()
+        finally:
+            for process in self.alive.values():
+                if not process.dead:
+                    self.kernel.kill(process)
+            for place in self.places.values():
+                shutil.rmtree(place, ignore_errors=True)
+            kernels.begin(None)
+        return self.kernel.trace
+
+    def _play(self) -> None:
+        self.world.calm = False
+        self.kernel.before_step = self._before_step
+        for seat in self.seats:
+            seat.sit_down()
+        self.kernel.run()
+        self._end_all()
+        self.kernel.spawn(self.new_process("host0"), "judge", self._judge)
+        self.kernel.run()
+
+    def _judge(self) -> None:
+        self._settle()
+        self._check()
+
+    def _before_step(self) -> None:
+        self.world.step()
+        for seat in self.seats:
+            if seat.process is not None and seat.process.dead and seat.ops_left > 0:
+                seat.ops_left -= 1
+                seat.sit_down()
+
+    def _end_all(self) -> None:
+        """Every process goes away, with or without a word; what is under way arrives or does not."""
+        self.kernel.before_step = lambda: None
+        for process in list(self.alive.values()):
+            if not process.dead:
+                self.kernel.kill(process)
+        self.world.clear_up(land=self.kernel.chance.random() < 0.5)
+        self.kernel.tasks.clear()
+        self.kernel.now += 2 * STALE_SECONDS
+
+    def _settle(self) -> None:
+        """What was left on each machine is recovered there."""
+        me = self._me()
+        for host in sorted(self.places) or ["host0"]:
+            me.host, me.disk = host, self.places.get(host)
+            self.store = self.open()
+            for found in self.store.recover():
+                if found.problem is not None:
+                    raise Violation(f"run {found.run_id} cannot be recovered: {found.problem}")
+
+    def _check(self) -> None:
+        findings = self.store.verify()
+        if findings:
+            raise Violation(f"verify: {findings}")
+        listed = {run.run_id: run for run in self.store.runs(deleted=True)}
+        for run in self.runs.values():
+            self._check_run(run, listed)
+        if self.kernel.chance.random() < 0.3:
+            self._check_rot()
+
+    def _check_rot(self) -> None:
+        """One bit of one file is wrong: verify says so, and whatever is read is right or an error."""
+        self.world.rot()
+        if self.world.rotten is None:
+            return
+        place, at, bit = self.world.rotten
+        if not self._is_garbage(place) and not self.store.verify():
+            raise Violation(
+                f"bit {bit} of byte {at} of {place} is wrong, and verify does not see it"
+            )
+        for run in self.runs.values():
+            with suppress(HoldfastError):  # which every one of them may be
+                self._check_tags(run, self.store.run(run.run_id))
+            for key, acts in run.artifacts.items():
+                with suppress(HoldfastError):
+                    self._check_artifact(run, key, acts)
+            for key in KEYS:
+                with suppress(HoldfastError):
+                    self._check_series(run, key)
+        self.world.heal()
+
+    def _is_garbage(self, place: str) -> bool:
+        """A segment that was put together with others: nobody reads it any more."""
+        if not place.endswith(".seg"):
+            return False
+        return place not in reach.of_run(self.store.repository, place.split("/")[1]).segments
+
+    def _check_run(self, run: RunModel, listed: dict[str, Any]) -> None:
+        try:
+            summary = self.store.run(run.run_id)
+        except HoldfastError as error:
+            if run.begun:
+                raise Violation(f"run {run.run_id} is lost: {error}") from error
+            return
+        if run.run_id not in listed and not self.world.weather.stale:
+            raise Violation(f"run {run.run_id} is not listed")
+        if not self.world.weather.stale and listed[run.run_id].generation != summary.generation:
+            raise Violation(f"run {run.run_id} is listed as of {listed[run.run_id].generation}")
+        for key in KEYS:
+            counted = summary.metrics[key].count if key in summary.metrics else 0
+            read = self._check_series(run, key)
+            if counted != read:
+                raise Violation(
+                    f"run {run.run_id}, {key}: {counted} points are counted, {read} read"
+                )
+        for key, acts in run.artifacts.items():
+            self._check_artifact(run, key, acts)
+        self._check_tags(run, summary)
+        self._check_status(run, summary)
+
+    def _check_series(self, run: RunModel, key: str) -> int:
+        """Returns how many points it has."""
+        try:
+            found = self.store.metrics(run.run_id, key)
+            rows = list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
+        except MetricNotFound:
+            rows = []
+        run.check_series(key, rows, run.sure_points(), [one for one in run.attempts if one.sure])
+        return len(rows)
+
+    def _check_tags(self, run: RunModel, summary: Any) -> None:
+        for name, acts in run.tags.items():
+            if last_sure(acts) >= 0 and summary.tags.get(name) not in possible(acts):
+                raise Violation(f"run {run.run_id}: tag {name} is {summary.tags.get(name)}: {acts}")
+
+    def _check_artifact(self, run: RunModel, key: str, acts: list[Act]) -> None:
+        try:
+            data = self.store.read_artifact(run.run_id, key)
+        except ArtifactNotFound as error:
+            if last_sure(acts) >= 0:
+                raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
+            return
+        if data not in possible(acts):
+            raise Violation(f"run {run.run_id}: artifact {key} is not what was stored last")
+
+    def _check_status(self, run: RunModel, summary: Any) -> None:
+        allowed = set(possible(run.statuses))
+        if "Running" in allowed:
+            allowed.add("Failed")  # as recover says of those who went away without a word
+        if run.begun and summary.status.value not in allowed:
+            raise Violation(f"run {run.run_id} is {summary.status.value}: {run.statuses}")
+        if last_sure(run.deleted) >= 0 and summary.deleted not in possible(run.deleted):
+            raise Violation(f"run {run.run_id}: deleted is {summary.deleted}: {run.deleted}")
+
+
+CURRENT: History | None = None
+
+
+def current() -> History:
+    if CURRENT is None:
+        raise kernels.Stuck("no history is being played")
+    return CURRENT
+
+
+def play(seed: int, **how: Any) -> int:
+    """Play history `seed`; nothing of it is left."""
+    gc.disable()
+    try:
+        return History(seed, **how).play()
+    finally:
+        gc.enable()
+
+
+__all__ = ["History", "current", "play", "processes"]
