@@ -1,5 +1,5 @@
-"""Names in a bucket: aliases, snapshots, lineage, lock files and `holdfast://` on a real object store, and what
-of them works while it does not answer."""
+"""Names in a bucket: aliases, snapshots, lineage, lock files and `holdfast://` on a real object store, and
+what of them works while it does not answer."""
 
 from __future__ import annotations
 
