@@ -12,6 +12,7 @@ import click
 
 from holdfast import __version__
 from holdfast.cli import exits
+from holdfast.cli.plain import plain
 from holdfast.errors import HoldfastError
 
 VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs each
@@ -117,6 +118,11 @@ def holdfast() -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command and turn whatever happens into an exit code."""
+    with plain():
+        return _told(argv)
+
+
+def _told(argv: Sequence[str] | None) -> int:
     try:
         return _run(argv)
     except _PastClick as error:

@@ -14,6 +14,7 @@ from holdfast.digest import Digest
 from holdfast.errors import InvalidValue
 from holdfast.format.alias import Target
 from holdfast.format.tree import TreeEntry
+from holdfast.names import check_key
 from holdfast.ops import artifacts
 from holdfast.repository import Repository
 
@@ -121,6 +122,7 @@ def fetch(
     """Write an artifact out, under the last part of its key if `to` is a directory. Raises Exists."""
     target = Path(to)
     if (target.is_dir() and found.kind != "directory") or str(to).endswith(("/", os.sep)):
-        name = found.key or str(found.digest).removeprefix("sha256:")
+        key = found.key and check_key("artifact", found.key)  # who wrote the manifest may mean harm
+        name = key or str(found.digest).removeprefix("sha256:")
         target = target / name.rpartition("/")[2]
     return artifacts.fetch(repository, found.about, target, overwrite, progress)
