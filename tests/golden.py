@@ -26,6 +26,7 @@ from holdfast.format import (
     entry,
     frame,
     gc,
+    manifest,
     marks,
     outbox,
     pack,
@@ -108,7 +109,7 @@ COLLECTED = Entry(
         NOON + 4_000_000_000,
     ),
 )
-ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet"))
+ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet", NOON))
 ALIAS_TARGET = Target(RUN, "model.pt", str(Digest.of(b"a blob")), 6, "bytes")
 ALIAS_1 = Entry(
     number=1,
@@ -116,7 +117,9 @@ ALIAS_1 = Entry(
     nonce=bytes(range(64, 80)),
     at=NOON + 1_000_000_000,
     full=True,
-    body={**ALIAS_0.body, **alias.moved(ALIAS_0.body, ALIAS_TARGET)},
+    body=manifest.apply(
+        ALIAS_0.body, alias.moved(ALIAS_0.body, ALIAS_TARGET, NOON + 1_000_000_000)
+    ),
 )
 ABSENT = Entry(  # an artifact was left out, and nothing else
     number=1,
