@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.findings import Finding
     from holdfast.ops.fsck import Report
+    from holdfast.ops.gc import Collected, GcPlan, Removal
     from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
+    from holdfast.ops.policy import Policy
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.repair import Repaired
@@ -48,16 +50,20 @@ _WHERE = {
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
+    "Collected": "ops.gc",
     "Digest": "digest",
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
     "Finding": "ops.findings",
+    "GcPlan": "ops.gc",
     "HoldfastError": "errors",
     "InputInfo": "summary",
     "Lineage": "ops.ancestry",
     "MetricRecord": "records",
     "MetricStats": "summary",
+    "Policy": "ops.policy",
+    "Removal": "ops.gc",
     "Repacked": "ops.repack",
     "Repaired": "ops.repair",
     "Report": "ops.fsck",
@@ -91,16 +97,20 @@ __all__ = [
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
+    "Collected",
     "Digest",
     "ExperimentRecord",
     "ExperimentStorage",
     "ExperimentStore",
     "Finding",
+    "GcPlan",
     "HoldfastError",
     "InputInfo",
     "Lineage",
     "MetricRecord",
     "MetricStats",
+    "Policy",
+    "Removal",
     "Repacked",
     "Repaired",
     "Report",
