@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,13 +21,23 @@ from holdfast.backend.wrap import WatchedBackend
 from holdfast.errors import BackendError, HoldfastError, InvalidState
 from holdfast.store import ExperimentStore
 from test_faults import Faults, LosingBackend
-from test_gc import BIG, begin, fill, names, opened
+from test_gc import begin, fill, names, opened
 
+BIG = random.Random(7).randbytes(1_100_000)
 SMALL = b"some bytes"
 
 
 def prepared() -> MemoryBackend:
-    """A store with a run that stays, one that goes, what both need, and a run that is open."""
+    """A copy of `template`."""
+    backend, made = MemoryBackend(), template()
+    for stat in made.walk(""):
+        backend.create(stat.name, made.get(stat.name))
+    return backend
+
+
+@cache
+def template() -> MemoryBackend:
+    """A store with a run that stays, one that goes, what both need, and a run that has ended."""
     backend = MemoryBackend()
     with opened(backend) as store:
         fill(store, "stays", model=BIG, shared=SMALL)
@@ -88,10 +101,8 @@ def test_a_collector_that_is_killed_is_finished_by_another_while_somebody_writes
     with opened(backend) as writer:
         run = begin(writer, "late")
         run.log_artifact(b"first", key="first")
-        try:
+        with suppress(Stop):
             opened(WatchedBackend(backend, watch)).gc()
-        except Stop:
-            pass
         run.log_artifact(BIG[:-1], key="own")  # what the dead run had
         run.log_artifact(SMALL, key="small")
         with opened(backend) as other:
@@ -129,9 +140,27 @@ def test_an_undelete_wins_or_is_refused_wherever_it_comes() -> None:
                 assert store.read_artifact("goes", "own") == BIG[:-1]
                 assert store.metrics("goes", "loss").values.tolist() == [4.0]
             else:
+                store.gc()
                 assert len(names(store, "runs/goes/")) == 1
         check(backend)
     assert 10 < won < step - 10
+
+
+def at_once(jobs: list[tuple[Callable[[int], None], int]]) -> None:
+    problems: list[BaseException] = []
+
+    def guarded(work: Callable[[int], None], number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - told below
+            problems.append(error)
+
+    threads = [threading.Thread(target=guarded, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
 
 
 def test_many_writers_and_collectors_at_once(tmp_path: Path) -> None:
@@ -140,7 +169,6 @@ def test_many_writers_and_collectors_at_once(tmp_path: Path) -> None:
     pieces = [chance.randbytes(1_200_000) for _ in range(3)] + [b"a", b"b", b"c"]
     holdfast.open(url).close()
     said: dict[str, bytes] = {}
-    problems: list[BaseException] = []
 
     def write(number: int) -> None:
         mine = random.Random(number)
@@ -159,19 +187,7 @@ def test_many_writers_and_collectors_at_once(tmp_path: Path) -> None:
             for _ in range(6):
                 store.gc()
 
-    def guarded(work: object, number: int) -> None:
-        try:
-            work(number)  # type: ignore[operator]
-        except BaseException as error:  # noqa: BLE001 - told by the test
-            problems.append(error)
-
-    jobs = [(write, 1), (write, 2), (write, 3), (collect, 1), (collect, 2)]
-    threads = [threading.Thread(target=guarded, args=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
+    at_once([(write, 1), (write, 2), (write, 3), (collect, 1), (collect, 2)])
     with holdfast.open(url) as store:
         for name, data in said.items():
             assert store.read_artifact(name, "model") == data
