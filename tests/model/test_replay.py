@@ -83,10 +83,12 @@ def play(backend: Backend, schedule: tuple[Step, ...], work: Callable[[Backend],
     processes = {"writer 0": Process(backend, work)}
     for number in (1, 2):
         processes[f"collector {number}"] = Process(backend, collects)
-    for who, what in schedule:
-        wanted = call_of(what)
+    for place, (who, what) in enumerate(schedule):
+        wanted, after = call_of(what), [w for other, w in schedule[place + 1 :] if other == who]
         if wanted is not None:
             processes[who].advance(wanted)
+        elif what == "joins" and after and after[0].startswith("deletes"):
+            processes[who].advance_before(lambda made, name: made == "delete")
     for process in processes.values():
         process.finish()
         if process.error is not None and process is not processes["writer 0"]:
