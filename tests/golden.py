@@ -198,6 +198,12 @@ ROWS = [
     snapshot.row(f"runs/{RUN}/manifest/", 1, Digest.of(entry.encode(ENTRY_1)).raw, HELD),
     snapshot.row("experiments/resnet/", 0, bytes(range(32)), {"experiment": {}}),
 ]
+SINGLE_WRITER = {
+    "format": 1,
+    "store_id": "0e9d1c2b-7a65-4f3e-8d21-c5b4a3928170",
+    "features": {"read": [], "write": ["single-writer"], "gc": []},
+    "created_at": "2025-01-15T12:00:00Z",
+}
 STORE = {
     "format": 1,
     "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d",
@@ -393,6 +399,7 @@ def exact() -> dict[str, bytes]:
         "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
+        "store-single-writer.json": storefile.encode(SINGLE_WRITER),
         "spool": spool_file(),
         "spool-open": spool_file(SPOOL_ROWS[:1]) + bytes(SPOOL_ROOM),
         "spool-synced": spool_file(SYNCED_ROWS, version=2) + bytes(SPOOL_ROOM),

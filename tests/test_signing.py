@@ -12,13 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import golden
 import holdfast
-from holdfast import blobs
-from holdfast.chain import Chain
 from holdfast.cli import main
 from holdfast.digest import Digest
 from holdfast.errors import BadSignature, Corrupt, InvalidValue, NotFound
 from holdfast.format import layout, signature
-from holdfast.format import snapshot as documents
 from holdfast.keyfiles import PublicKey, fingerprint, load_keys, load_signer
 
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -72,19 +69,8 @@ def lab(tmp_path: Path) -> Iterator[holdfast.ExperimentStore]:
         yield store
 
 
-def snapshot(store: holdfast.ExperimentStore) -> Digest:
-    """A snapshot of everything, by the page of the format."""
-    backend, rows = store.repository.backend, []
-    prefixes = {stat.name.rpartition("/")[0] + "/" for stat in backend.walk("")}
-    for prefix in sorted(
-        prefix for prefix in prefixes if prefix.startswith(("runs/", "experiments/"))
-    ):
-        found = Chain(backend, prefix).load()
-        if found.tip is not None:
-            rows.append(documents.row(prefix, found.number, found.tip, found.state))
-    document, listed = documents.encode(rows)
-    blobs.put_bytes(backend, listed)
-    return blobs.put_bytes(backend, document)[0]
+def snapshot(store: holdfast.ExperimentStore, name: str = "paper") -> Digest:
+    return store.snapshot(name).digest
 
 
 @pytest.mark.parametrize("private", ["pem", "ssh"])
@@ -94,7 +80,7 @@ def test_a_signature_names_its_signer(
 ) -> None:
     digest = str(snapshot(lab))
     signed = lab.sign(digest, ada.private(private))
-    found = lab.check_signature(digest, ada.public(public))
+    found = lab.check_signature("paper", ada.public(public))
     assert (found.snapshot, found.key.raw, found.at) == (Digest.parse(digest), ada.raw, signed.at)
     assert ("ada" in str(found.key)) and fingerprint(ada.raw) in str(found.key)
     assert lab.sign(digest, ada.private(private)).at == signed.at  # the first one stays
@@ -143,7 +129,7 @@ def test_a_signature_of_somebody_else_under_our_key_is_refused(
 def test_a_signature_for_another_snapshot_or_time_is_refused(
     lab: holdfast.ExperimentStore, ada: Owner, tmp_path: Path
 ) -> None:
-    first = snapshot(lab)
+    first = snapshot(lab, "first")
     lab.sign(str(first), ada.private())
     lab.start_run("e", capture=False).finish()
     second = snapshot(lab)
@@ -284,3 +270,20 @@ def test_a_made_up_body_is_refused() -> None:
             signature.decode(frame.wrap(b"E", 1, packing.pack({**good, name: value})), place="f")
     with pytest.raises(Corrupt):
         signature.decode(frame.wrap(b"E", 1, packing.pack([])), place="f")
+
+
+def test_fsck_finds_any_flipped_bit_of_a_signature_and_one_that_was_moved(
+    lab: holdfast.ExperimentStore, ada: Owner, tmp_path: Path
+) -> None:
+    digest = snapshot(lab)
+    lab.sign(str(digest), ada.private())
+    folder = tmp_path / "lab" / layout.signatures(digest)
+    place = folder / ada.raw.hex()
+    whole = place.read_bytes()
+    assert lab.fsck().findings == []
+    for at in range(0, len(whole), 7):
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        assert [place.name in one.place for one in lab.fsck().findings] == [True]
+    place.write_bytes(whole)
+    place.rename(folder / bytes(32).hex())
+    assert "moved" in lab.fsck().findings[0].message

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.format.lockfile import Locked
+    from holdfast.lockfile import Checked, LockFile
     from holdfast.ops.aliases import Alias
     from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
@@ -50,6 +52,7 @@ _WHERE = {
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
+    "Checked": "lockfile",
     "Collected": "ops.gc",
     "Digest": "digest",
     "ExperimentRecord": "records",
@@ -60,6 +63,8 @@ _WHERE = {
     "HoldfastError": "errors",
     "InputInfo": "summary",
     "Lineage": "ops.ancestry",
+    "LockFile": "lockfile",
+    "Locked": "format.lockfile",
     "MetricRecord": "records",
     "MetricStats": "summary",
     "Policy": "ops.policy",
@@ -97,6 +102,7 @@ __all__ = [
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
+    "Checked",
     "Collected",
     "Digest",
     "ExperimentRecord",
@@ -107,6 +113,8 @@ __all__ = [
     "HoldfastError",
     "InputInfo",
     "Lineage",
+    "LockFile",
+    "Locked",
     "MetricRecord",
     "MetricStats",
     "Policy",

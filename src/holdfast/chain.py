@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -102,21 +102,36 @@ class Chain:
 
     def _state_at(self, newest: int) -> Snapshot:
         """Go back from entry `newest` to the nearest full one, then forward again, change by change."""
-        entry, tip = self.read(newest)
+        found = self._backwards(newest)
+        entry, tip = next(found)
         changes = []
         while not entry.full:
             changes.append(self._body(entry))
-            entry = self._before(entry)
+            before, before_tip = next(found)
+            if before_tip != entry.prev:
+                raise self._unlinked(entry.number)
+            entry = before
         state = self._body(entry)
         for change in reversed(changes):
             state = manifest.apply(state, change)
         return Snapshot(state, newest, tip)
 
-    def _before(self, entry: Entry) -> Entry:
-        before, tip = self.read(entry.number - 1)
-        if tip != entry.prev:
-            raise self._unlinked(entry.number)
-        return before
+    def _backwards(self, newest: int) -> Iterator[tuple[Entry, bytes]]:
+        """(entry, sha256 of its file) from `newest` on. Where each is a request, the further back it goes
+        the more are asked for together."""
+        last, count = newest // layout.FULL_EVERY * layout.FULL_EVERY, 1
+        number = newest
+        while number >= last:
+            numbers = range(number, max(number - count, last - 1), -1)
+            places = [layout.entry(self.prefix, one) for one in numbers]
+            try:
+                files = self.backend.get_many(places) if len(places) > 1 else [None]
+            except NameNotFound:
+                files = [None] * len(places)  # one by one: the error names the one
+            for one, data in zip(numbers, files, strict=True):
+                yield self.read(one) if data is None else self._decoded(one, data)
+            number -= len(numbers)
+            count = count if self.backend.capabilities.append else 2 * count
 
     def _body(self, entry: Entry) -> State:
         return manifest.check_state(entry.body, place=layout.entry(self.prefix, entry.number))
@@ -141,17 +156,17 @@ class Chain:
     def read(self, number: int) -> tuple[Entry, bytes]:
         """(entry, sha256 of its file). Raises Corrupt, naming the file."""
         place = layout.entry(self.prefix, number)
-        entry, tip = self._read_once(place)
-        if entry.number != number:
-            raise Corrupt(f"{place} is damaged: it says it is entry {entry.number}", place=place)
-        return entry, tip
-
-    def _read_once(self, place: str) -> tuple[Entry, bytes]:
         try:
-            data = self.backend.get(place)
+            return self._decoded(number, self.backend.get(place))
         except NameNotFound as error:
             raise Corrupt(f"{place} is missing", place=place) from error
-        return entries.decode(data, place=place), hashlib.sha256(data).digest()
+
+    def _decoded(self, number: int, data: bytes) -> tuple[Entry, bytes]:
+        place = layout.entry(self.prefix, number)
+        entry = entries.decode(data, place=place)
+        if entry.number != number:
+            raise Corrupt(f"{place} is damaged: it says it is entry {entry.number}", place=place)
+        return entry, hashlib.sha256(data).digest()
 
     def commit(
         self, base: Snapshot, decide: Decide, *, full: bool = False, anew: bool = False

@@ -38,6 +38,14 @@ class NamingMethods:
         """
         return StoredArtifact.of(self.repository, self._artifact(address, key, at))
 
+    def settled(self, address: str) -> StoredArtifact:
+        """The artifact at an address, to be kept: one named by its digest alone is told from a directory.
+        Raises what `artifact` raises."""
+        self._artifact(address)  # which refuses a run
+        return StoredArtifact.of(
+            self.repository, resolve.settled(self.repository, self._ask, address)
+        )
+
     def resolve(self, address: str, *, at: At = None) -> str:
         """The address without aliases and versions: a run's id, `RUN:KEY` or `sha256:…`. Raises what
         `artifact` raises."""

@@ -94,9 +94,10 @@ class Run:
         layout: str | None = None,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        how = self._writer.how(key, source, layout, self.store.layout, base, compact)
+        how = self._writer.how(key, source, layout, self.store.layout, base, compact, kept)
         return artifacts.store(place, source, None, how)
 
     def log_checkpoint(
@@ -133,7 +134,9 @@ class Run:
 
         def store(held: Mapping[str, Any]) -> dict[str, Any]:
             with self._writer.storing(key) as place:
-                artifact = self._stored(place, held[key], key, **how)
+                artifact = self._stored(
+                    place, held[key], key, kept=checkpoints.kept(last, best), **how
+                )
                 self._writer.commit(
                     lambda state: checkpoints.change(state, key, artifact, about, last, best)
                 )

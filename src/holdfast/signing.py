@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from holdfast.keyfiles import Passphrase, load_keys, load_signer
-from holdfast.ops import signatures
+from holdfast.ops import signatures, snapshots
 from holdfast.ops.signatures import Signed
 from holdfast.ops.verify import Finding
 from holdfast.repository import Repository
@@ -32,10 +32,10 @@ class SigningMethods:
 
         Raises NotFound when none of them did, BadSignature when the signature is no good, Corrupt.
         """
-        digest = signatures.find(self.repository, snapshot)
+        digest = snapshots.find(self.repository, snapshot)
         return signatures.check(self.repository, digest, load_keys(keys))
 
     def compare_snapshot(self, snapshot: str) -> list[Finding]:
         """Where the store is not what a snapshot says; what was added since is none of it. `verify` then
         reads the bytes that the entries name. Raises NotFound, Corrupt."""
-        return signatures.compare(self.repository, signatures.find(self.repository, snapshot))
+        return signatures.compare(self.repository, snapshots.find(self.repository, snapshot))

@@ -208,7 +208,10 @@ def _packed(
 
 
 def _unpacked(
-    backend: Backend, made_of: Recipe, size_bytes: int | None, twins: Sequence[Recipe] = ()
+    backend: Backend,
+    made_of: Recipe,
+    size_bytes: int | None,
+    twins: Sequence[Recipe] | None = None,
 ) -> Iterator[Any]:
     place = layout.recipes(made_of.artifact)
     if size_bytes is not None and size_bytes != made_of.size_bytes:

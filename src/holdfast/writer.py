@@ -366,9 +366,11 @@ class RunWriter:
         default: str,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> artifacts.How:
         """How an artifact is stored there: in `layout`, or else in the `default` of the store."""
-        return artifacts.how(self.repository, self.run_id, key, layout or default, base, compact)
+        layout = layout or default
+        return artifacts.how(self.repository, self.run_id, key, layout, base, compact, kept)
 
     def end(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import ids, provenance
 from holdfast.backlog import Backlog
+from holdfast.digest import Digest
 from holdfast.errors import Unavailable
 from holdfast.format import layout
 from holdfast.format.outbox import Pending
@@ -14,7 +15,7 @@ from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
 from holdfast.ops import adding, artifacts, publish, ranks, runs
 from holdfast.ops.lookup import find_run
-from holdfast.ops.repack import Repacked, repack
+from holdfast.ops.repack import Repacked, repack, repack_alone
 from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.outbox import outboxes
 from holdfast.publisher import Publisher
@@ -189,10 +190,14 @@ class WritingMethods:
         against the version it was stored after, or against `base` (a key of the run, or a digest).
 
         What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
-        removed, and stopping it loses nothing. `executor` runs it, as in `fsck`.
+        removed, and stopping it loses nothing. Instead of a run `address` may be the digest of one artifact.
+        `executor` runs it, as in `fsck`.
 
         Raises ArtifactNotFound, Corrupt, BackendError.
         """
+        if address.startswith("sha256:"):
+            of = Digest.parse(address)
+            return repack_alone(self.repository, of, layout="packed", base=base, compact=compact)
         run_id, keys = self._chosen(address, keys)
         return repack(
             self.repository,
@@ -212,8 +217,10 @@ class WritingMethods:
         executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys; or that of an address) plain, each a file that
-        `sha256sum` can check."""
+        """Store artifacts of a run (all, without keys; or that of an address, or the one with a digest)
+        plain, each a file that `sha256sum` can check."""
+        if address.startswith("sha256:"):
+            return repack_alone(self.repository, Digest.parse(address), layout="plain")
         run_id, keys = self._chosen(address, keys)
         return repack(
             self.repository, run_id, keys, layout="plain", executor=executor, progress=progress

@@ -27,7 +27,7 @@ from holdfast.ops import reach
 
 from . import kernel as kernels
 from .kernel import Kernel, Process
-from .model import Act, RunModel, Violation, last_sure, possible
+from .model import Act, RunModel, Violation, is_sure, possible
 from .seats import KEYS, Helper, Rank, Reader, Seat, Trainer
 from .world import SimBackend, Weather, World
 
@@ -279,14 +279,14 @@ class History:
 
     def _check_tags(self, run: RunModel, summary: Any) -> None:
         for name, acts in run.tags.items():
-            if last_sure(acts) >= 0 and summary.tags.get(name) not in possible(acts):
+            if is_sure(acts) and summary.tags.get(name) not in possible(acts):
                 raise Violation(f"run {run.run_id}: tag {name} is {summary.tags.get(name)}: {acts}")
 
     def _check_artifact(self, run: RunModel, key: str, acts: list[Act]) -> None:
         try:
             data = self.store.read_artifact(run.run_id, key)
         except ArtifactNotFound as error:
-            if last_sure(acts) >= 0:
+            if is_sure(acts):
                 raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
             return
         if data not in possible(acts):
@@ -298,7 +298,7 @@ class History:
             allowed.add("Failed")  # as recover says of those who went away without a word
         if run.begun and summary.status.value not in allowed:
             raise Violation(f"run {run.run_id} is {summary.status.value}: {run.statuses}")
-        if last_sure(run.deleted) >= 0 and summary.deleted not in possible(run.deleted):
+        if is_sure(run.deleted) and summary.deleted not in possible(run.deleted):
             raise Violation(f"run {run.run_id}: deleted is {summary.deleted}: {run.deleted}")
 
 

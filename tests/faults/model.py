@@ -6,6 +6,7 @@ call has returned. Points are recognised by their values, which are all differen
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +16,25 @@ class Violation(AssertionError):
     """The store broke a promise."""
 
 
-@dataclass
-class Act:
-    """Something that was tried; `value` is what it would leave."""
+MOMENTS = itertools.count(1)
+NEVER = 1 << 62
 
-    value: Any
-    sure: bool = False
+
+class Act:
+    """Something that was tried; `value` is what it would leave. What has not returned may happen any time."""
+
+    def __init__(self, value: Any, sure: bool = False) -> None:
+        self.value = value
+        self.begun, self.ended = next(MOMENTS), NEVER
+        if sure:
+            self.done()
+
+    def done(self) -> None:
+        """Its call has returned."""
+        self.ended = next(MOMENTS)
+
+    def __repr__(self) -> str:
+        return f"{self.value}{'' if self.ended < NEVER else '?'}"
 
 
 @dataclass
@@ -105,15 +119,13 @@ class RunModel:
             raise Violation(f"run {self.run_id}, {what}: {rows}")
 
 
-def last_sure(acts: list[Act]) -> int:
-    """The place of the newest that is known to have happened; -1 if none is."""
-    return max((number for number, act in enumerate(acts) if act.sure), default=-1)
+def is_sure(acts: list[Act], at: int = NEVER) -> bool:
+    """Had any of them returned at that moment?"""
+    return any(act.ended < at for act in acts)
 
 
-def possible(acts: list[Act], known: int | None = None) -> list[Any]:
-    """The values that the newest may be: the last sure one, and all that may have come after it.
-
-    `known` is which one was the last sure one when somebody began to look.
-    """
-    begin = last_sure(acts) if known is None else known
-    return [act.value for act in acts[max(begin, 0) :]]
+def possible(acts: list[Act], at: int = NEVER) -> list[Any]:
+    """The values that may have been the newest at that moment or since: all but those after whose end
+    another act began that had returned by then."""
+    newest = max((act.begun for act in acts if act.ended < at), default=0)
+    return [act.value for act in acts if act.ended > newest]

@@ -20,7 +20,7 @@ from holdfast.errors import (
 from holdfast.records import RunStatus
 
 from .kernel import Process
-from .model import Act, Attempt, Point, RunModel, Violation, last_sure, possible
+from .model import MOMENTS, Act, Attempt, Point, RunModel, Violation, is_sure, possible
 
 if TYPE_CHECKING:
     from .history import History
@@ -159,7 +159,8 @@ class Trainer(Seat):
         step = self.chance.choice([None, None, self.chance.randrange(12)])
         attempt = Attempt(None, step)
         run.attempts.append(attempt)
-        run.statuses.append(Act("Running"))
+        status = Act("Running")
+        run.statuses.append(status)
         try:
             self.run = self.store.resume(run.run_id, step=step, system=False)
         except RunBusy:
@@ -168,7 +169,7 @@ class Trainer(Seat):
         self.model, self.first = run, attempt if step is None else None
         attempt.number = self.attempt = self.run._writer.attempt
         attempt.sure = step is not None
-        run.statuses[-1].sure = True
+        status.done()
 
     def again(self) -> None:
         """End this one; then go on with any."""
@@ -212,13 +213,13 @@ class Trainer(Seat):
         act = Act(data)
         acts.append(act)
         self.run.log_artifact(data, key)
-        act.sure = True
+        act.done()
 
     def tag(self) -> None:
         act = Act(self.history.serial())
         self.model.tags.setdefault(f"tag{self.number}", []).append(act)
         self.run.set_tags({f"tag{self.number}": act.value})
-        act.sure = True
+        act.done()
 
     def note(self) -> None:
         self.run.set_note("so far")
@@ -230,7 +231,8 @@ class Trainer(Seat):
         self.ending = True
         unsent = self.run.finish(status, timeout=30)
         self.run, self.ending = None, False
-        act.sure = unsent is None
+        if unsent is None:
+            act.done()
 
     def end(self) -> None:
         if self.run is not None and self.chance.random() < 0.7:
@@ -277,7 +279,7 @@ class Helper(Seat):
         act = Act(value)
         acts.append(act)
         call()
-        act.sure = True
+        act.done()
 
     def add(self) -> None:
         run = self.any_run()
@@ -346,12 +348,13 @@ class Reader(Seat):
             return
         key = self.chance.choice(sorted(run.artifacts))
         acts = run.artifacts[key]
-        known = -1 if run.remote else last_sure(acts)
+        now = next(MOMENTS)
+        known = not run.remote and is_sure(acts, now)
         with self.calm() as calm:
             try:
                 data = self.store.read_artifact(run.run_id, key)
             except ArtifactNotFound as error:
-                if known >= 0:
+                if known:
                     raise Violation(f"run {run.run_id}: artifact {key} is lost") from error
                 return
             except Corrupt as error:
@@ -360,17 +363,18 @@ class Reader(Seat):
                         f"run {run.run_id}: artifact {key} is half there: {error}"
                     ) from error
                 return
-        if data not in possible(acts, known):
+        if data not in possible(acts, now if known else 0):
             raise Violation(f"run {run.run_id}: artifact {key} is not what was stored")
 
     def summary(self) -> None:
         run = self.any_run()
         if run is not None:
-            tags = {name: last_sure(acts) for name, acts in run.tags.items()}
+            now = next(MOMENTS)
+            tags = {name: is_sure(acts, now) for name, acts in run.tags.items()}
             found = self.store.run(run.run_id).tags
             for name, known in tags.items():
-                allowed = possible(run.tags[name], known)
-                if known >= 0 and not run.remote and found.get(name) not in allowed:
+                allowed = possible(run.tags[name], now)
+                if known and not run.remote and found.get(name) not in allowed:
                     raise Violation(f"run {run.run_id}: tag {name} is {found.get(name)}")
 
     def runs(self) -> None:

@@ -18,7 +18,7 @@ from holdfast.backend.base import CHUNK_BYTES, Appender, Capabilities, Stat
 from holdfast.backend.disk import sync_directories, told
 from holdfast.backend.spoolfile import open_spool
 from holdfast.backend.token import directory_token
-from holdfast.errors import NameExists
+from holdfast.errors import BackendError, NameExists
 
 _TEMPORARY = ".tmp-"
 
@@ -133,6 +133,10 @@ class LocalBackend:
             staged.abort()
 
     def _path(self, name: str) -> str:
+        if ".." in name and ".." in name.split(
+            "/"
+        ):  # checked at the door; no other store's list is
+            raise BackendError(f"{name!r} leads out of the store: it was not touched", name=name)
         return os.path.join(self.root, *name.split("/")) if name else self.root
 
     def _stage(self, directory: str) -> LocalStaged:

@@ -12,6 +12,7 @@ import click
 
 from holdfast import __version__
 from holdfast.cli import exits
+from holdfast.cli.plain import plain
 from holdfast.errors import HoldfastError
 
 VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs each
@@ -30,6 +31,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "get": "Write an artifact to disk, verified.",
     "cat": "Write an artifact to standard output, verified.",
     "diff": "Show which tensors of a checkpoint changed.",
+    "lock": "Keep which bytes a project needs, and bring exactly those.",
     "lineage": "Show what made what.",
     "du": "Show what takes the space, and what removing it would free.",
     "export": "Write the store in the seed schema's JSON lines.",
@@ -117,6 +119,11 @@ def holdfast() -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command and turn whatever happens into an exit code."""
+    with plain():
+        return _told(argv)
+
+
+def _told(argv: Sequence[str] | None) -> int:
     try:
         return _run(argv)
     except _PastClick as error:

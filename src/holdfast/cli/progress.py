@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from holdfast.cli.options import at_terminal
+from holdfast.cli.plain import raw
 from holdfast.cli.table import duration, size
 
 _QUIET_SECONDS = 1.0
@@ -41,7 +42,7 @@ class Progress:
         counts = f"{done:,}/{total:,}"
         if self._sizes:
             counts = f"{size(done)} of {size(total)}, {size(rate)}/s"
-        sys.stderr.write(f"\r\x1b[K{self.what} {bar} {counts}{ends}")
+        raw(sys.stderr).write(f"\r\x1b[K{self.what} {bar} {counts}{ends}")
         sys.stderr.flush()
 
     def __enter__(self) -> Self:
@@ -54,5 +55,5 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._visible:
-            sys.stderr.write("\r\x1b[K")
+            raw(sys.stderr).write("\r\x1b[K")
             sys.stderr.flush()

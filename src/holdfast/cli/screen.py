@@ -10,6 +10,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from holdfast.cli.plain import raw
+
 _ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, no cursor
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"  # terminals that know it show the frame in one piece
@@ -39,13 +41,13 @@ class Screen:
     def draw(self, lines: list[str]) -> None:
         """Each line is written over the old one and its rest erased: nothing is cleared first."""
         body = "\r\n".join(f"{line}\x1b[K" for line in lines)
-        sys.stdout.write(f"{_BEGIN}\x1b[H{body}\x1b[J{_END}")
+        raw(sys.stdout).write(f"{_BEGIN}\x1b[H{body}\x1b[J{_END}")
         sys.stdout.flush()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, _stop)
-        sys.stdout.write(_ENTER)
+        raw(sys.stdout).write(_ENTER)
         return self
 
     def __exit__(
@@ -56,7 +58,7 @@ class Screen:
     ) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
-        sys.stdout.write(_LEAVE)
+        raw(sys.stdout).write(_LEAVE)
         sys.stdout.flush()
 
 

@@ -26,6 +26,7 @@ from holdfast.errors import (
     NotFound,
 )
 from holdfast.format import frame, layout, tree
+from holdfast.names import check_key
 from holdfast.ops import lineage
 from holdfast.ops.bundle import MIN_FILES, Digests, Known, bundling, is_small
 from holdfast.ops.ingest import Wanted, is_large, put
@@ -62,9 +63,13 @@ def how(
     layout: str,
     base: str | None = None,
     compact: bool = False,
+    kept: int | None = None,
 ) -> How:
-    """How to store what goes into a run under `key`. Raises InvalidValue, ArtifactNotFound."""
-    wanted, find = Wanted(layout, compact), partial(lineage.find, repository, run_id, key, base)
+    """How to store what goes into a run under `key`; the rest as in `lineage.find`.
+
+    Raises InvalidValue, ArtifactNotFound."""
+    wanted = Wanted(layout, compact)
+    find = partial(lineage.find, repository, run_id, key, base, kept=kept)
     if base is None:
         return How(wanted, find)
     found = find()
@@ -194,7 +199,10 @@ def read_many(repository: Repository, abouts: Mapping[str, Mapping[str, Any]]) -
 def fetch_many(
     repository: Repository, abouts: Mapping[str, Mapping[str, Any]], root: Path, overwrite: bool
 ) -> dict[str, Path]:
-    """Write each artifact out under `root`, at its key. Raises Exists, Corrupt."""
+    """Write each artifact out under `root`, at its key. Raises Exists, Corrupt, and InvalidValue, before
+    anything is written, when a key that somebody put into the manifest is none and may lead elsewhere."""
+    for key in abouts:
+        check_key("artifact", key)
 
     def one(key: str) -> Path:
         return fetch(repository, abouts[key], root / key, overwrite)

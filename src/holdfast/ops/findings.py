@@ -64,6 +64,10 @@ CODES = {
         f"upgrade Holdfast; if that is no help, {_COPY}",
     ),
     "unreadable": Code("The storage reports an error for this file.", _COPY),
+    "not_as_signed": Code(
+        "An entry of a chain is missing, or is not the one that a signed snapshot names.",
+        "find out who changed the store; " + _COPY,
+    ),
     "torn": Code(
         "A spool ends in bytes that are no whole record: its writer died in a write, or they are damaged.",
         "`holdfast recover` seals what is whole; or, for the rest, " + _COPY,

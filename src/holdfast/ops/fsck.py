@@ -249,6 +249,7 @@ class _Check:
             yield _Task(fsck_data.indices, self._groups(kinds.PACK))
             return
         yield _Task(fsck_data.heads, self._groups(kinds.HEAD))
+        yield _Task(fsck_data.signatures, self._groups(kinds.SIGNATURE))
         recipes = self._groups(kinds.RECIPE)
         bundles = [tuple(filter(kinds.is_bundle, group)) for group in recipes]
         yield _Task(fsck_data.bundles, list(filter(None, bundles)))

@@ -16,7 +16,7 @@ from holdfast import bundles as whole
 from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch
-from holdfast.format import kinds, layout, pack, recipe, storefile
+from holdfast.format import kinds, layout, pack, recipe, signature, storefile
 from holdfast.format.recipe import Recipe
 from holdfast.ops.findings import Found, telling, twice
 from holdfast.repository import Repository
@@ -183,6 +183,18 @@ def heads(repository: Repository, names: tuple[str, ...]) -> list[Found]:
             if repository.backend.get(name) != kinds.HEAD_BYTES:
                 message = f"{name} is damaged: it does not hold what a head holds"
                 found.append(Found("head_damaged", name, message))
+    return found
+
+
+def signatures(repository: Repository, names: tuple[str, ...]) -> list[Found]:
+    """Is each a whole file about what its name says? Whether it is good is for who has the key to say."""
+    found: list[Found] = []
+    for name in names:
+        with telling(found, place=name):
+            _, document, key = name.split("/")
+            about = signature.decode(repository.backend.get(name), place=name)
+            if (about.document.hex, about.key.hex()) != (document, key):
+                raise Corrupt(f"{name} is a signature of something else: it was moved", place=name)
     return found
 
 

@@ -72,8 +72,10 @@ def send(
     """Send an outbox and the spools `names` of its writer; the writer's chain afterwards.
 
     `base` is the caller's idea of that chain, `full` as for `seal`. Raises InvalidState when the id of
-    the run was taken, Corrupt when a file is damaged (after sending what is not), BackendError.
+    the run was taken, Corrupt when a file is damaged (after sending what is not), ReadOnly when the server
+    does not keep writers apart, BackendError.
     """
+    repository.ensure_apart()
     own = layout.chain(outbox.owner.run_id, outbox.owner.rank)
     for chain, changes in _by_chain(outbox.pending()[0]):
         after = _first(repository, outbox, chain, changes)

@@ -1,7 +1,7 @@
 """From one layout to the other, verified on the way; the old form stays until it is collected.
 
     repack(repository, run_id, keys, layout, …)   artifacts of a run; the manifest notes the layout
-    repack_digest(repository, digest, layout, …)  one artifact by its digest
+    repack_alone(repository, digest, layout, …)   one artifact by its digest
 
 Both may be stopped at any moment and begun again: what is there in that layout is left alone.
 """
@@ -24,7 +24,7 @@ from holdfast.errors import ArtifactNotFound, InvalidState
 from holdfast.format import layout as names
 from holdfast.format.recipe import Recipe
 from holdfast.ops import lineage, references
-from holdfast.ops.artifacts import by_digest, directory_entries
+from holdfast.ops.artifacts import by_digest, directory_entries, is_directory
 from holdfast.ops.bundle import MIN_FILES, Known, bundling, is_small
 from holdfast.ops.ingest import MIN_PACKED_BYTES, Progress, Stored, Wanted, put
 from holdfast.ops.lineage import Stock
@@ -49,7 +49,10 @@ class Rebuilt:
     """A stored artifact as a source: each piece is verified before a byte of it is used."""
 
     def __init__(self, repository: Repository, digest: Digest) -> None:
-        made_of = verified_artifact.find(repository.backend, digest)
+        found, problem = verified_artifact.recipes(repository.backend, digest)
+        if problem and not found:
+            raise problem
+        made_of = verified_artifact.best(found) if found else None
         self._inner: Memory | None = None
         if made_of is None:  # short: it lies whole in its blob
             self._inner = Memory(verified_artifact.read(repository.backend, digest))
@@ -58,7 +61,7 @@ class Rebuilt:
         self.size_bytes = made_of.size_bytes
         self._recipe = made_of
         self._piece: Callable[[int], Bytes] = lru_cache(8)(
-            Chunks(repository.backend, made_of).piece
+            Chunks(repository.backend, made_of, found).piece
         )
 
     def get(self, offset: int, length: int) -> Any:
@@ -169,6 +172,25 @@ def _stored(
     done = _one(seen, piece.run_id, key, about, layout, piece.base, piece.compact)
     _note(repository, piece.run_id, key, about["digest"], layout)
     return done
+
+
+def repack_alone(
+    repository: Repository,
+    digest: Digest,
+    *,
+    layout: str,
+    base: str | None = None,
+    compact: bool = False,
+) -> list[Repacked]:
+    """Store a file or directory in `layout`, against the artifact with the digest `base` if there is one.
+
+    Raises ArtifactNotFound, InvalidValue for what is no digest, Corrupt."""
+    kind = "directory" if is_directory(repository, digest) else "file"
+    about = by_digest(repository, digest) | {"kind": kind}
+    if base is not None:
+        by_digest(repository, Digest.parse(base))
+        about |= {"version": 1, "bases": [[0, base]]}
+    return _one(references.writable(repository), "", str(digest), about, layout, None, compact)
 
 
 def _age(about: Mapping[str, Any]) -> int:

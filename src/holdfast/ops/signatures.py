@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from holdfast import verified
-from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import BadSignature, HoldfastError, NameExists, NameNotFound, NotFound
-from holdfast.format import alias, layout, signature
-from holdfast.format import snapshot as snapshots
+from holdfast.format import layout, signature
 from holdfast.format.signature import Signature
+from holdfast.format.snapshot import Row
 from holdfast.keyfiles import PublicKey, Signer, fingerprint
-from holdfast.names import check_alias
+from holdfast.ops import snapshots
 from holdfast.ops.verify import Finding
 from holdfast.repository import Repository
 from holdfast.timestamp import Timestamp
@@ -37,9 +35,9 @@ class Signed:
 
 def sign(repository: Repository, address: str, signer: Signer) -> Signed:
     """Sign a snapshot (`sha256:…` or its name) and keep the signature beside it; signing again changes
-    nothing. Raises NotFound, Corrupt, BackendError."""
-    digest = find(repository, address)
-    _document(repository, digest)
+    nothing. Raises SnapshotNotFound, InvalidValue, Corrupt, BackendError."""
+    digest = snapshots.find(repository, address)
+    snapshots.load(repository, digest)
     at = time.time_ns()
     made = Signature(digest, at, signer.public, signer.sign(signature.statement(digest, at)))
     with suppress(NameExists):
@@ -68,15 +66,13 @@ def check(repository: Repository, digest: Digest, keys: Sequence[PublicKey]) -> 
 
 def compare(repository: Repository, digest: Digest) -> list[Finding]:
     """Where the store is not what the snapshot says: entries that are missing or others. What came after
-    the snapshot is no finding. Raises Corrupt, NotFound."""
-    document = snapshots.decode(_document(repository, digest), place=layout.blob(digest))
-    listed = verified.read_blob(repository.backend, document.list)
-    rows = snapshots.decode_list(listed, document, place=layout.blob(document.list))
+    the snapshot is no finding. Raises Corrupt, SnapshotNotFound."""
+    _, _, rows = snapshots.load(repository, digest)
     found = (_compare(repository, row) for row in rows)
     return [one for one in found if one is not None]
 
 
-def _compare(repository: Repository, row: snapshots.Row) -> Finding | None:
+def _compare(repository: Repository, row: Row) -> Finding | None:
     place = layout.entry(row.prefix, row.number)
     try:
         is_same = hashlib.sha256(repository.backend.get(place)).digest() == row.tip
@@ -86,30 +82,6 @@ def _compare(repository: Repository, row: snapshots.Row) -> Finding | None:
     except HoldfastError as error:
         is_same, message = False, error.message
     return None if is_same else Finding("not_as_signed", place, message, row.prefix)
-
-
-def find(repository: Repository, address: str) -> Digest:
-    """The id of a snapshot: by itself, or by its name. Raises NotFound, InvalidValue, Corrupt."""
-    if address.startswith("sha256:"):
-        return Digest.parse(address)
-    chain = Chain(repository.backend, layout.snapshot(check_alias("snapshot name", address)))
-    target = alias.target(chain.load().state)
-    if target is None or target.digest is None:
-        raise NotFound(f"there is no snapshot {address!r}: `holdfast snapshot {address}` makes it")
-    return Digest.parse(target.digest)
-
-
-def _document(repository: Repository, digest: Digest) -> bytes:
-    """The snapshot itself, which must be one. Raises NotFound, Corrupt."""
-    try:
-        repository.backend.stat(layout.blob(digest))
-    except NameNotFound as error:
-        raise NotFound(
-            f"there is no snapshot {digest} in the store", snapshot=str(digest)
-        ) from error
-    data = verified.read_blob(repository.backend, digest)
-    snapshots.decode(data, place=layout.blob(digest))
-    return data
 
 
 def _place(digest: Digest, key: bytes) -> str:

@@ -69,6 +69,12 @@ def unavailable(source: str, target: str, error: HoldfastError) -> SyncReport:
     return SyncReport(source, target, findings=[finding(error, "this sync: what arrived stays")])
 
 
+def beat(target: Repository, open_runs: Mapping[str, int]) -> None:
+    """Say in the target that the writers of these runs are alive, by the heads of their newest entries."""
+    for run_id, number in open_runs.items():
+        target.manifest(run_id).beat(number)
+
+
 def sides_of(
     source: Repository,
     target: Repository,
