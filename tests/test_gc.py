@@ -14,7 +14,14 @@ from holdfast.backend.base import Backend
 from holdfast.backend.memory import MemoryBackend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, InvalidState, InvalidValue, NotFound, QueryError
+from holdfast.errors import (
+    ArtifactNotFound,
+    Corrupt,
+    InvalidState,
+    InvalidValue,
+    NotFound,
+    QueryError,
+)
 from holdfast.format import gc, layout, storefile
 from holdfast.ops.policy import Policy
 from holdfast.repository import connected
@@ -180,6 +187,37 @@ def test_what_an_alias_names_stays(store: ExperimentStore) -> None:
     assert store.read_artifact("prod/model") == BIG
     store.undelete_run("b")
     assert store.read_artifact("b", "model") == b"other"
+
+
+def test_what_a_snapshot_needs_stays(store: ExperimentStore) -> None:
+    fill(store, "a", model=BIG)
+    with begin(store, "b") as run:
+        run.log_artifact(b"old bytes", key="model")
+        store.snapshot("paper")
+        run.log_artifact(b"new bytes", key="model")
+    store.delete_run("a")
+    plan = store.gc_plan()
+    assert plan.kept == {"a": "snapshots/paper/"}
+    store.gc(plan)
+    assert store.read_artifact(str(Digest.of(b"old bytes"))) == b"old bytes"
+    assert store.verify() == []
+
+
+def test_what_is_being_collected_gets_no_name(store: ExperimentStore) -> None:
+    from holdfast.ops import collect
+
+    fill(store, "a", model=BIG)
+    store.alias("prod", "a:model")
+    store.delete_alias("prod")
+    store.delete_run("a")
+    plan = store.gc_plan()
+    assert collect.condemn(store.repository, plan.names, plan.size_bytes)
+    with pytest.raises(ArtifactNotFound, match="being collected"):
+        store.alias("prod", str(Digest.of(BIG)))
+    with pytest.raises(InvalidState, match="a collection is under way"):
+        store.snapshot("paper")
+    store.gc()
+    assert names(store, "blobs/", "packs/") == []
 
 
 def test_rules_for_keeping(store: ExperimentStore) -> None:

@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from holdfast.backend.base import Backend
 from holdfast.chain import Chain, Snapshot
+from holdfast.condemned import Condemned
+from holdfast.digest import Digest
 from holdfast.errors import (
     AliasMoved,
     AliasNotFound,
+    ArtifactNotFound,
     Corrupt,
     HoldfastError,
     InvalidValue,
@@ -26,6 +30,7 @@ from holdfast.format.manifest import State
 from holdfast.names import check_alias
 from holdfast.repository import Repository
 from holdfast.timestamp import Timestamp
+from holdfast.verified_artifact import is_whole
 
 ANYTHING: Final = "*"  # `expect` when the caller does not care; no address looks like it
 
@@ -174,7 +179,24 @@ def _moved(chain: Chain, name: str, base: Snapshot, to: Target | None, expect: A
         number = None  # if we are asked again, somebody was quicker
         return names.moved(state, to)
 
-    return _alias(chain, name, chain.commit(base, decide))
+    after = chain.commit(base, decide)
+    if to is not None and is_condemned(chain.backend, to):
+        chain.commit(after, lambda state: names.moved(state, names.target(base.state)))
+        raise ArtifactNotFound(
+            f"{to} is being collected, so {name!r} cannot name it", name=name, digest=to.digest
+        )
+    return _alias(chain, name, after)
+
+
+def is_condemned(backend: Backend, to: Target) -> bool:
+    """Is what a name names now on its way out? Asked after the name names it: what is condemned later
+    stays for the sake of the name, and what was condemned before is known now."""
+    condemned = Condemned.load(backend)
+    if not condemned.collections:
+        return False
+    if to.digest is None:
+        return condemned.has(layout.entry(layout.manifest(str(to.run_id)), 0))
+    return not is_whole(condemned.view(backend), Digest.parse(to.digest))
 
 
 def _compare(state: State, name: str, expect: Any, number: int | None) -> None:

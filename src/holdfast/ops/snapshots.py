@@ -12,8 +12,16 @@ from dataclasses import dataclass, replace
 
 from holdfast import blobs, verified_artifact
 from holdfast.chain import Chain
+from holdfast.condemned import Condemned
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Corrupt, HoldfastError, InvalidValue, SnapshotNotFound
+from holdfast.errors import (
+    ArtifactNotFound,
+    Corrupt,
+    HoldfastError,
+    InvalidState,
+    InvalidValue,
+    SnapshotNotFound,
+)
 from holdfast.format import alias as names
 from holdfast.format import layout
 from holdfast.format import proof as proofs
@@ -52,12 +60,26 @@ def take(repository: Repository, name: str | None = None) -> Taken:
     Raises Corrupt when some chain cannot be read: then nobody can say what the store holds.
     """
     chain = None if name is None else chain_of(repository, name)
+    log = _quiet(repository) if chain is not None else -1
     rows, is_exact = _rows(repository)
     document, listed = documents.encode(rows)
     taken = Taken(Digest.of(document), len(rows), is_exact, name)
     if chain is not None and name is not None:
         _keep(chain, name, document, listed)
+        if _quiet(repository) != log:
+            raise InvalidState(
+                "a collection took place while the snapshot was taken: take it again"
+            )
     return taken
+
+
+def _quiet(repository: Repository) -> int:
+    """The newest entry of the log of the collectors, between two collections: what a snapshot needs may be
+    on its way out during one. Raises InvalidState."""
+    condemned = Condemned.load(repository.backend)
+    if not all(one.done for one in condemned.collections):
+        raise InvalidState("a collection is under way: take the snapshot when it is done")
+    return condemned.snapshot.number
 
 
 def chain_of(repository: Repository, name: str) -> Chain:
