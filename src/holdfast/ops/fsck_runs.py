@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast import bundles, process, verified
+from holdfast import bundles, process, verified, verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt
 from holdfast.format import entry as entries
-from holdfast.format import kinds, layout, stats
+from holdfast.format import kinds, layout, snapshot, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis, Footer
 from holdfast.ops.artifacts import directory_entries
@@ -121,8 +121,17 @@ def pinned(repository: Repository, prefix: str) -> Needs:
     """What an alias or a snapshot names now."""
     found = Needs("")
     with telling(found.found, place=prefix, what=of_chain(prefix)):
+        user = User("", other=of_chain(prefix))
         for digest in _digests_in(Chain(repository.backend, prefix).load().state):
-            _add(found, digest.hex, None, User("", other=of_chain(prefix)))
+            _add(found, digest.hex, None, user)
+            if prefix.startswith(layout.SNAPSHOTS):
+                data, place = (
+                    verified_artifact.read(repository.backend, digest),
+                    layout.blob(digest),
+                )
+                listed = snapshot.decode(data, place=place).list
+                _add(found, listed.hex, None, user)
+    found.found = [one for one in found.found if one.code != "missing"]  # told with what is missing
     return found
 
 
