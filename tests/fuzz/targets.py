@@ -208,7 +208,7 @@ TARGETS: dict[str, Target] = {
     "tree": _framed(b"T", "tree", call=tree.decode_tree),
     "snapshot": _framed(b"N", "snapshot", call=snapshot.decode),
     "snapshot list": Target([golden.read("snapshot-list")], framed(b"L"), _list),
-    "signature": _framed(b"E", "signature", call=signature.decode),
+    "signature": _framed(b"V", "signature", call=signature.decode),
     "outbox owner": _framed(b"O", "outbox-owner", call=outbox.decode_owner),
     "outbox change": _framed(b"Q", "outbox-pending", "outbox-wishing", call=outbox.decode_pending),
     "store.json": Target([golden.read("store.json")], in_json, _placed(storefile.decode)),
