@@ -310,8 +310,8 @@ class History:
             if run.begun and not gone:
                 raise Violation(f"run {run.run_id} is lost: {error}") from error
             return
-        if summary.deleted and self.store.url == self.world.mirror.url:
-            return  # of a deleted run its history alone goes over
+        if summary.deleted and self._is_history(run, summary):
+            return
         if run.run_id not in listed and not self.world.weather.stale:
             raise Violation(f"run {run.run_id} is not listed")
         if not self.world.weather.stale and listed[run.run_id].generation != summary.generation:
@@ -327,6 +327,11 @@ class History:
             self._check_artifact(run, key, acts)
         self._check_tags(run, summary)
         self._check_status(run, summary)
+
+    def _is_history(self, run: RunModel, summary: Any) -> bool:
+        """Of a deleted run a sync brings its history alone, and a collector leaves no more."""
+        is_empty = not summary.artifacts and not summary.metrics
+        return self.store.url == self.world.mirror.url or (self.may_be_gone(run) and is_empty)
 
     def _check_series(self, run: RunModel, key: str) -> int:
         """Returns how many points it has."""
