@@ -136,7 +136,8 @@ class History:
     def excuses(self, error: HoldfastError, legitimate: tuple[type[HoldfastError], ...]) -> bool:
         """Is this what others, or the distance, may do to anybody?"""
         if self.collects and isinstance(error, (InvalidState, NotFound, Corrupt)):
-            return any(map(self.may_be_gone, self.runs.values()))
+            if any(map(self.may_be_gone, self.runs.values())):
+                return True
         far = self.is_remote and isinstance(error, (InvalidState, Unavailable))
         return far or isinstance(error, legitimate)
 
@@ -286,6 +287,8 @@ class History:
                 f"bit {bit} of byte {at} of {place} is wrong, and verify does not see it"
             )
         for run in self.runs.values():
+            if self.may_be_gone(run):
+                continue
             with suppress(HoldfastError):  # which every one of them may be
                 self._check_tags(run, self.store.run(run.run_id))
             for key, acts in run.artifacts.items():
