@@ -135,11 +135,11 @@ class History:
 
     def excuses(self, error: HoldfastError, legitimate: tuple[type[HoldfastError], ...]) -> bool:
         """Is this what others, or the distance, may do to anybody?"""
-        if self.collects and isinstance(error, (InvalidState, NotFound, Corrupt)):
-            if any(map(self.may_be_gone, self.runs.values())):
-                return True
+        gone = isinstance(error, (InvalidState, NotFound, Corrupt)) and any(
+            map(self.may_be_gone, self.runs.values())
+        )
         far = self.is_remote and isinstance(error, (InvalidState, Unavailable))
-        return far or isinstance(error, legitimate)
+        return gone or far or isinstance(error, legitimate)
 
     # What Holdfast asks of the process table.
 
