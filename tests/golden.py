@@ -252,8 +252,8 @@ SIGNATURE = signature.Signature(
     NOON,
     bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
     bytes.fromhex(
-        "67662163dbee3980091482b79d1b3b9b00dc43e0c9592a9b15b0c2d91d7a629e"
-        "7e919aba87148c6b77df6ae5bda4f86067781c2480b45ad1e458e57f11c63e02"
+        "48b1cfbdc76e5aa1cd27a7815cf28c76e227d10beccb0d51db46d5c35cf826da"
+        "394bc5c00b68828fd595241ba3703eff3a3da666d025b55253ad47df87f9cb02"
     ),
 )
 
