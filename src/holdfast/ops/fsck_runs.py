@@ -92,7 +92,8 @@ def _add(found: Needs, digest: str, size: int | None, user: User) -> None:
 def chain(repository: Repository, prefix: str, users: tuple[User, ...] = ()) -> list[Found]:
     """Every entry of a chain that is damaged, or does not continue the one before it."""
     what = of_chain(prefix)
-    numbers = sorted(n for n in map(_number, repository.backend.walk(prefix)) if n is not None)
+    listed = (layout.own_number(prefix, stat.name) for stat in repository.backend.walk(prefix))
+    numbers = sorted(number for number in listed if number is not None)
     found: list[Found] = []
     before: bytes | None = None
     for number in numbers:
@@ -115,10 +116,6 @@ def chain(repository: Repository, prefix: str, users: tuple[User, ...] = ()) -> 
 def other_chain(repository: Repository, prefix: str) -> list[Found]:
     """A chain that is no run's: of an experiment, an alias, the collector."""
     return twice(lambda: chain(repository, prefix))
-
-
-def _number(stat: Any) -> int | None:
-    return layout.entry_number(stat.name)
 
 
 def pinned(repository: Repository, prefix: str) -> Needs:
