@@ -24,7 +24,7 @@ FLOORS: list[tuple[str, int]] = [
     ("proven", 3), ("repository", 4), ("pinned", 4), ("work", 5), ("outbox", 4), ("backlog", 5),
     ("ops", 5), ("keeper", 5), ("publisher", 6), ("system", 6), ("writer", 6), ("remote_writer", 6),
     ("seed", 7), ("reading", 7), ("naming", 7), ("writing", 7), ("checkpointing", 7),
-    ("checking", 7), ("syncing", 7), ("run", 7), ("absent", 3),
+    ("checking", 7), ("collecting", 7), ("syncing", 7), ("run", 7), ("absent", 3),
     ("store", 7), ("storage", 8), ("lockfile", 8),
     ("cli", 9), ("demo", 9), ("testing", 9), ("integrations", 9),
 ]  # fmt: skip

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.findings import Finding
     from holdfast.ops.fsck import Report
+    from holdfast.ops.gc import Collected, GcPlan, Removal
     from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
+    from holdfast.ops.policy import Policy
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.repair import Repaired
@@ -51,11 +53,13 @@ _WHERE = {
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
     "Checked": "lockfile",
+    "Collected": "ops.gc",
     "Digest": "digest",
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
     "Finding": "ops.findings",
+    "GcPlan": "ops.gc",
     "HoldfastError": "errors",
     "InputInfo": "summary",
     "Lineage": "ops.ancestry",
@@ -63,6 +67,8 @@ _WHERE = {
     "Locked": "format.lockfile",
     "MetricRecord": "records",
     "MetricStats": "summary",
+    "Policy": "ops.policy",
+    "Removal": "ops.gc",
     "Repacked": "ops.repack",
     "Repaired": "ops.repair",
     "Report": "ops.fsck",
@@ -97,11 +103,13 @@ __all__ = [
     "ArtifactInfo",
     "ArtifactRecord",
     "Checked",
+    "Collected",
     "Digest",
     "ExperimentRecord",
     "ExperimentStorage",
     "ExperimentStore",
     "Finding",
+    "GcPlan",
     "HoldfastError",
     "InputInfo",
     "Lineage",
@@ -109,6 +117,8 @@ __all__ = [
     "Locked",
     "MetricRecord",
     "MetricStats",
+    "Policy",
+    "Removal",
     "Repacked",
     "Repaired",
     "Report",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 from holdfast.checking import CheckingMethods
 from holdfast.checkpointing import CheckpointMethods
+from holdfast.collecting import CollectingMethods
 from holdfast.errors import HoldfastError
 from holdfast.naming import NamingMethods
 from holdfast.ops import artifacts, runs
@@ -52,6 +53,7 @@ class ExperimentStore(
     NamingMethods,
     CheckpointMethods,
     CheckingMethods,
+    CollectingMethods,
     SigningMethods,
     SyncMethods,
     SeedMethods,

@@ -52,6 +52,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "recover": "Seal what crashed processes left behind.",
     "rm": "Put a tombstone on runs.",
     "undelete": "Take the tombstone off runs.",
+    "gc": "Free what nothing needs.",
     "completion": "Print the completion script for a shell.",
 }
 WIDTH = 100

@@ -102,8 +102,8 @@ def _fenced(
         return {}
 
     run_id = chain.prefix.split("/")[1]
-    entry = layout.entry(chain.prefix, found.number)
-    if run_id not in roots.pinned and collection.names.has(entry):
+    first = layout.entry(chain.prefix, 0)
+    if run_id not in roots.pinned and collection.names.has(first):
         found = _collected(chain, found)
     return chain.commit(found, decide)
 

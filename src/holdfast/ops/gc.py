@@ -180,27 +180,32 @@ def execute(repository: Repository, plan: GcPlan, progress: Progress | None = No
     _declare(repository)
     collect.finish(repository)
     _tidy(repository)
-    runs = [one.run_id for one in plan.removals if _mark_deleted(repository, one, plan.doomed)]
-    if not plan.names or not collect.condemn(repository, plan.names, plan.size_bytes):
-        return Collected(runs, 0, 0, 0)
+    names, runs = dict(plan.names), []
+    for one in plan.removals:
+        tombstone = _tombstone(repository, one, plan.doomed)
+        if tombstone is not None:
+            runs.append(one.run_id)
+            names.setdefault(tombstone, 0)
+    if not names or not collect.condemn(repository, names, plan.size_bytes):
+        return Collected([], 0, 0, 0)
     freed = collect.finish(repository, plan.reader, progress)
     gone = [one for one in runs if gc.is_collected(repository.manifest(one).load().state)]
-    size = sum(size for name, size in plan.names.items() if repository.condemned.is_retired(name))
+    size = sum(size for name, size in names.items() if repository.condemned.is_retired(name))
     return Collected(gone, freed.files, size, freed.spared)
 
 
-def _mark_deleted(repository: Repository, removal: Removal, doomed: Mapping[str, int]) -> bool:
-    """Put the tombstone on a run that the rules leave out, unless it has changed since they were asked."""
-    if removal.run_id not in doomed:
-        return True
+def _tombstone(repository: Repository, removal: Removal, doomed: Mapping[str, int]) -> str | None:
+    """The newest entry of a run that goes, with a tombstone if the rules leave it out; None if it has changed
+    since they were asked."""
     chain, at = repository.manifest(removal.run_id), time.time_ns()
     base = chain.load()
-    if base.number != doomed[removal.run_id]:
-        return False
-    after = chain.commit(
-        base, lambda state: {} if state != base.state else {"run": {"deleted_at": at}}
-    )
-    return "deleted_at" in after.state.get("run", {})
+    if removal.run_id in doomed:
+        if base.number != doomed[removal.run_id]:
+            return None
+        base = chain.commit(
+            base, lambda state: {} if state != base.state else {"run": {"deleted_at": at}}
+        )
+    return layout.entry(chain.prefix, base.number)
 
 
 def end_sync(repository: Repository, sync_id: str) -> None:

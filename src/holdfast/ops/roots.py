@@ -154,7 +154,13 @@ class Reader:
         known = self._known.get(run_id)
         if known and (row.prefix, row.number) in known.tips:
             return
-        state = Chain(self._backend, row.prefix).load_hinted(row.number).state
+        chain = Chain(self._backend, row.prefix)
+        try:
+            state = chain.load_hinted(row.number).state
+        except Corrupt:  # a snapshot that was refused, since the run was collected meanwhile
+            if gc.is_collected(Chain(self._backend, layout.manifest(run_id)).load().state):
+                return
+            raise
         roots.segments[run_id] |= {bytes.fromhex(digits) for digits in state.get("segments", {})}
         for about in state.get("artifacts", {}).values():
             for raw in self._files(about):

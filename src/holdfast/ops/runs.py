@@ -258,8 +258,8 @@ def _is_all_there(repository: Repository, state: State, change: State) -> None:
         found = reach.of_run(repository, run_id)
     except (Corrupt, NameNotFound) as error:
         raise problem from error
-    newest = (layout.entry(prefix, one.number) for prefix, one in found.chains.items())
-    if any(map(repository.condemned.has, [*newest, *found.segments])):
+    first = layout.entry(layout.manifest(run_id), 0)
+    if any(map(repository.condemned.has, [first, *found.segments])):
         raise problem
     try:
         for about in state.get("artifacts", {}).values():

@@ -13,8 +13,16 @@ from dataclasses import dataclass, replace
 
 from holdfast import verified_artifact
 from holdfast.chain import Chain
+from holdfast.condemned import Condemned
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Corrupt, HoldfastError, InvalidValue, SnapshotNotFound
+from holdfast.errors import (
+    ArtifactNotFound,
+    Corrupt,
+    HoldfastError,
+    InvalidState,
+    InvalidValue,
+    SnapshotNotFound,
+)
 from holdfast.format import alias as names
 from holdfast.format import layout
 from holdfast.format import proof as proofs
@@ -56,12 +64,25 @@ def take(repository: Repository, name: str | None = None) -> Taken:
     Raises Corrupt when some chain cannot be read: then nobody can say what the store holds.
     """
     chain = None if name is None else chain_of(repository, name)
+    log = _quiet(repository) if chain is not None else -1
     rows, is_exact = _rows(repository)
     document, listed = documents.encode(rows)
     taken = Taken(Digest.of(document), len(rows), is_exact, name)
     if chain is not None and name is not None:
-        references.again(lambda: _keep(repository, chain, name, document, listed))
+        references.again(lambda: _keep(repository, chain, name, document, listed, log))
     return taken
+
+
+def _quiet(repository: Repository) -> int:
+    """The newest entry of the log of the collectors, between two collections: what a snapshot needs may be
+    on its way out during one. Raises InvalidState."""
+    condemned = Condemned.load(repository.backend)
+    if not all(one.done for one in condemned.collections):
+        raise InvalidState(
+            "a collection is under way: take the snapshot when it is done (`holdfast gc` ends one that "
+            "was left)"
+        )
+    return condemned.snapshot.number
 
 
 def chain_of(repository: Repository, name: str) -> Chain:
@@ -69,13 +90,20 @@ def chain_of(repository: Repository, name: str) -> Chain:
     return Chain(repository.backend, layout.snapshot(check_alias("snapshot name", name)))
 
 
-def _keep(repository: Repository, chain: Chain, name: str, document: bytes, listed: bytes) -> None:
-    """Store the documents and have the name name them, unless it does."""
+def _keep(
+    repository: Repository, chain: Chain, name: str, document: bytes, listed: bytes, log: int
+) -> None:
+    """Store the documents and have the name name them, unless it does. Raises InvalidState when a collection
+    has begun since entry `log` of the collectors: something that the snapshot needs may be gone."""
     to = Target(digest=str(Digest.of(document)), size_bytes=len(document), kind=KIND)
     at, seen = time.time_ns(), references.writable(repository)
     stored = [artifacts.store(seen, data, None, _PLAIN) for data in (listed, document)]
 
     def check(seen: Repository, state: State, change: State) -> None:
+        if _quiet(repository) != log:
+            raise InvalidState(
+                "a collection took place while the snapshot was taken: take it again"
+            )
         for about in stored:
             references.require_artifact(seen, about)
 
