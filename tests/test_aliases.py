@@ -389,6 +389,36 @@ def test_two_experiments_of_one_name_must_be_told_apart(store: ExperimentStore) 
         assert store.read_artifact(f"{experiment}:model@latest") == experiment.encode()
 
 
+def test_two_stores_that_named_the_same_agree(lab: ExperimentStore) -> None:
+    with ExperimentStore() as other:
+        lab.sync_to(other)
+        lab.alias("prod", "two"), lab.alias("prod", "one:model.pt")
+        other.alias("prod", "one:model.pt")
+        assert lab.sync_to(other).diverged == []
+        other.alias("prod", "two:model.pt")
+        assert [split.chain for split in lab.sync_to(other).diverged] == ["aliases/prod/"]
+
+
+def test_what_an_alias_names_outlives_its_run(tmp_path: Path) -> None:
+    from holdfast.ops import gc
+
+    with holdfast.open(tmp_path / "lab") as store:
+        add_run(store, "one", "model.pt"), add_run(store, "two", "model.pt")
+        store.alias("prod", "two:model.pt"), store.alias("prod", "one:model.pt")
+        moves = sorted((tmp_path / "lab/aliases/prod").iterdir())
+        assert len(moves) == 4, "each move opens the chain first, and closes it with the reference"
+        for run_id in ("one", "two"):
+            store.delete_run(run_id)
+        gone = store.artifact("two:model.pt").digest
+        gc.execute(store.repository, gc.plan(store.repository))
+        assert store.read_artifact("prod") == b"one model.pt"
+        with pytest.raises(ArtifactNotFound):
+            store.read_artifact(str(gone))
+        with pytest.raises(ArtifactNotFound):
+            store.alias("prod", str(gone))
+        assert store.resolve("prod", at=1) == "two:model.pt", "history says what it was"
+
+
 # Every backend call fails once, before it acts or after.
 
 

@@ -204,11 +204,14 @@ def _there(target: Backend, place: str) -> bytes | None:
         return None
 
 
+_TIMES = ("created_at", "moved_at", "generation")  # of an alias, how often it was moved
+
+
 def means_the_same(one: State, other: State) -> bool:
-    """Do two states of an experiment or an alias differ in nothing but when it was created?"""
+    """Do two states of an experiment or an alias differ in nothing but when it was created or moved?"""
     return bool(_without_times(one) == _without_times(other))
 
 
 def _without_times(state: Mapping[str, Mapping[str, Any]]) -> Any:
-    kept = {s: {k: v for k, v in keys.items() if k != "created_at"} for s, keys in state.items()}
+    kept = {s: {k: v for k, v in keys.items() if k not in _TIMES} for s, keys in state.items()}
     return {section: keys for section, keys in kept.items() if keys and section != "writer"}
