@@ -7,6 +7,7 @@
     python3 do.py training  the tests with torch, Lightning and Transformers, which it installs
     python3 do.py soak      many processes, a bucket and a bad network, for minutes
     python3 do.py faults    10,000 simulated histories; `--histories 1000000` for a million
+    python3 do.py fuzz      a million inputs for decoders and parsers; `--inputs N` for more
     python3 do.py long      the tests that take minutes, these among them
     python3 do.py bench     the benchmarks, beside peers installed for the occasion
 
@@ -91,6 +92,7 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
         "dev,s3,gcs,azure,dask",
         [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow", "tests/test_soak.py"]],
     ),
+    "fuzz": ("dev", [["-m", "tests.fuzz", "--inputs", "1000000"]]),
     "long": (
         "dev,s3,gcs,azure,dask",
         [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow"]],

@@ -26,6 +26,7 @@ from holdfast.format import (
     entry,
     frame,
     gc,
+    manifest,
     marks,
     outbox,
     pack,
@@ -108,7 +109,7 @@ COLLECTED = Entry(
         NOON + 4_000_000_000,
     ),
 )
-ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet"))
+ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet", NOON))
 ALIAS_TARGET = Target(RUN, "model.pt", str(Digest.of(b"a blob")), 6, "bytes")
 ALIAS_1 = Entry(
     number=1,
@@ -116,7 +117,20 @@ ALIAS_1 = Entry(
     nonce=bytes(range(64, 80)),
     at=NOON + 1_000_000_000,
     full=True,
-    body={**ALIAS_0.body, **alias.moved(ALIAS_0.body, ALIAS_TARGET)},
+    body=manifest.apply(
+        ALIAS_0.body, alias.moved(ALIAS_0.body, ALIAS_TARGET, NOON + 1_000_000_000)
+    ),
+)
+ABSENT = Entry(  # an artifact was left out, and nothing else
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(80, 96)),
+    at=NOON,
+    full=True,
+    body={
+        "source": {"url": "s3://lab/a", "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"},
+        "artifacts": {Digest.of(b"a blob").hex: 6},
+    },
 )
 _IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
 OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
@@ -238,8 +252,8 @@ SIGNATURE = signature.Signature(
     NOON,
     bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
     bytes.fromhex(
-        "67662163dbee3980091482b79d1b3b9b00dc43e0c9592a9b15b0c2d91d7a629e"
-        "7e919aba87148c6b77df6ae5bda4f86067781c2480b45ad1e458e57f11c63e02"
+        "48b1cfbdc76e5aa1cd27a7815cf28c76e227d10beccb0d51db46d5c35cf826da"
+        "394bc5c00b68828fd595241ba3703eff3a3da666d025b55253ad47df87f9cb02"
     ),
 )
 
@@ -384,6 +398,7 @@ def exact() -> dict[str, bytes]:
         "entry-00000002": entry.encode(ENTRY_2),
         "fence": entry.encode(FENCE),
         "collected": entry.encode(COLLECTED),
+        "absent": entry.encode(ABSENT),
         "names": gc.encode_names(gc.Names.of(NAMES)),
         "alias-00000000": entry.encode(ALIAS_0),
         "alias-00000001": entry.encode(ALIAS_1),

@@ -267,9 +267,9 @@ def test_a_made_up_body_is_refused() -> None:
         ("signature", None),
     ]:
         with pytest.raises(Corrupt, match="no signature"):
-            signature.decode(frame.wrap(b"E", 1, packing.pack({**good, name: value})), place="f")
+            signature.decode(frame.wrap(b"V", 1, packing.pack({**good, name: value})), place="f")
     with pytest.raises(Corrupt):
-        signature.decode(frame.wrap(b"E", 1, packing.pack([])), place="f")
+        signature.decode(frame.wrap(b"V", 1, packing.pack([])), place="f")
 
 
 def test_fsck_finds_any_flipped_bit_of_a_signature_and_one_that_was_moved(

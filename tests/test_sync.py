@@ -376,6 +376,23 @@ def test_following_a_run_until_it_ends(pair: tuple[Watched, Watched]) -> None:
     same(source.store, target.store, "run")
 
 
+def test_recovering_the_target_leaves_the_runs_of_others_alone(
+    pair: tuple[Watched, Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may go on where they came from: what became of them is said there."""
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    with source.store.join_run("run", rank=1) as rank:
+        rank.log({"y": 1.0})
+        source.store.sync_to(target.store)
+        monkeypatch.setattr("holdfast.liveness.is_dead", lambda identity, beat: True)
+        assert target.store.recover() == []
+        monkeypatch.undo()
+    run.finish()
+    assert source.store.sync_to(target.store).ok
+    assert target.store.run("run").status.value == "Success"
+
+
 def test_ranks_go_along(pair: tuple[Watched, Watched]) -> None:
     source, target = pair
     run = source.store.start_run("e", run_id="run", capture=False)

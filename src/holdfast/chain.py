@@ -87,10 +87,10 @@ class Chain:
         return self.load()
 
     def _numbers(self) -> list[int]:
-        found = (stat.name for stat in self.backend.walk(self.prefix))
-        # Another alias may lie below this one: `aliases/prod/00000003`, `aliases/prod/resnet/00000000`.
-        own = (name for name in found if "/" not in name[len(self.prefix) :])
-        return [number for name in own if (number := layout.entry_number(name)) is not None]
+        found = (
+            layout.own_number(self.prefix, stat.name) for stat in self.backend.walk(self.prefix)
+        )
+        return [number for number in found if number is not None]
 
     def _collected(self, newest: int, missing: int) -> Snapshot:
         """The state of a run that is collected: its last entry is all that must be there of its chain."""

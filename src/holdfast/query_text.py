@@ -138,8 +138,8 @@ class Source:
 
 
 def _parsed(text: str) -> ast.expr:
-    """What Python's parser makes of `text`, without its advice on '\\d', which is for programs."""
-    if "\\" not in text:
+    """What Python's parser makes of `text`, without its advice on '\\d' and `1and`, which is for programs."""
+    if "\\" not in text and not re.search("[0-9][A-Za-z]", text):
         return ast.parse(text, mode="eval").body
     # The filters belong to the whole process, so two threads must not save and restore them at once.
     with _one_at_a_time, warnings.catch_warnings():

@@ -16,9 +16,11 @@ import holdfast.store as stores
 from holdfast import process as processes
 from holdfast.errors import (
     ArtifactNotFound,
+    Corrupt,
     HoldfastError,
     InvalidState,
     MetricNotFound,
+    NotFound,
     Unavailable,
 )
 from holdfast.format import storefile
@@ -29,16 +31,25 @@ from . import kernel as kernels
 from .kernel import Kernel, Process
 from .model import Act, RunModel, Violation, is_sure, possible
 from .seats import KEYS, Helper, Rank, Reader, Seat, Trainer
+from .visitors import Collector, Namer, Syncer
 from .world import SimBackend, Weather, World
 
-_ABOUT = storefile.encode(
-    {
-        "format": storefile.FORMAT,
-        "store_id": "00000000-0000-4000-8000-000000000000",
-        "features": {"read": [], "write": [], "gc": []},
-        "created_at": "2025-01-15T12:00:00.000000000Z",
-    }
-)
+
+def _about(number: int) -> bytes:
+    """store.json of one of the stores of a history."""
+    return storefile.encode(
+        {
+            "format": storefile.FORMAT,
+            "store_id": f"00000000-0000-4000-8000-{number:012}",
+            "features": {"read": [], "write": [], "gc": []},
+            "created_at": "2025-01-15T12:00:00.000000000Z",
+        }
+    )
+
+
+_LAB, _MIRROR = _about(0), _about(1)
+KINDS: list[type[Seat]] = [Trainer, Rank, Helper, Reader, Namer, Syncer]
+WEIGHTS = [3, 2, 3, 3, 1, 1]
 _BLOCK = random.Random("large artifacts").randbytes(1 << 20)
 SHM = "/dev/shm"
 
@@ -65,19 +76,21 @@ class History:
             self.is_remote,
         )
         self.world.log = log
-        self.world.files.create("store.json", _ABOUT)
+        self.world.files.create("store.json", _LAB)
+        self.world.mirror.create("store.json", _MIRROR)
         self.runs: dict[str, RunModel] = {}
         self.alive: dict[int, Process] = {}
         self.pids, self.serials = itertools.count(1), itertools.count(1)
         self.large = chance.random() < 0.08
         self.places: dict[str, str] = {}
+        self.names: dict[str, list[Act]] = {}
+        self.collects = False
         self.seats = self._seats(chance)
+        self.collects = any(isinstance(seat, Collector) for seat in self.seats)
 
     def _seats(self, chance: random.Random) -> list[Seat]:
         kinds: list[type[Seat]] = [Trainer]
-        kinds += chance.choices(
-            [Trainer, Rank, Helper, Reader], [3, 2, 3, 3], k=chance.randint(1, 3)
-        )
+        kinds += chance.choices(KINDS, WEIGHTS, k=chance.randint(1, 4))
         seats = [
             kind(self, number, random.Random(f"seat {self.seed} {number}"))
             for number, kind in enumerate(kinds)
@@ -96,13 +109,12 @@ class History:
     def _place(self, host: str) -> str:
         """The state directory of a machine: real files, in memory where the system has that."""
         if host not in self.places:
-            root = SHM if os.path.isdir(SHM) else None
-            self.places[host] = tempfile.mkdtemp(prefix="holdfast-faults-", dir=root)
+            self.places[host] = tempfile.mkdtemp(prefix="holdfast-faults-", dir=_memory())
         return self.places[host]
 
-    def open(self) -> holdfast.ExperimentStore:
+    def open(self, url: str = "sim://lab") -> holdfast.ExperimentStore:
         """The store, for the process that asks."""
-        store = holdfast.ExperimentStore("sim://lab", cache=False)
+        store = holdfast.ExperimentStore(url, cache=False)
         stores._stores.discard(store)  # nobody closes it when Python ends
         return store
 
@@ -123,8 +135,11 @@ class History:
 
     def excuses(self, error: HoldfastError, legitimate: tuple[type[HoldfastError], ...]) -> bool:
         """Is this what others, or the distance, may do to anybody?"""
+        gone = isinstance(error, (InvalidState, NotFound, Corrupt)) and any(
+            map(self.may_be_gone, self.runs.values())
+        )
         far = self.is_remote and isinstance(error, (InvalidState, Unavailable))
-        return far or isinstance(error, legitimate)
+        return gone or far or isinstance(error, legitimate)
 
     # What Holdfast asks of the process table.
 
@@ -143,11 +158,14 @@ class History:
         process = self.alive.get(who["pid"])
         return process is not None and not process.dead
 
-    def backend(self) -> SimBackend:
-        return SimBackend(self.world, self._me())
+    def backend(self, url: str) -> SimBackend:
+        mirrored = url == self.world.mirror.url
+        files = self.world.mirror if mirrored else self.world.files
+        return SimBackend(self.world, self._me(), files)
 
     def state_folder(self) -> str:
-        return str(self._me().disk)
+        me = self._me()
+        return me.disk or self._place(me.host)
 
     # From the first step to the last.
 
@@ -155,13 +173,15 @@ class History:
         """Raises Violation, or whatever else should not have come. Returns how it went, as a number."""
         global CURRENT
         CURRENT = self
+        cache = os.path.join(_memory(), f"holdfast-faults-{os.getpid()}-{self.seed}")
+        os.environ["HOLDFAST_CACHE_DIR"] = cache
         try:
             self._play()
         finally:
             for process in self.alive.values():
                 if not process.dead:
                     self.kernel.kill(process)
-            for place in self.places.values():
+            for place in [*self.places.values(), cache]:
                 shutil.rmtree(place, ignore_errors=True)
             kernels.begin(None)
         return self.kernel.trace
@@ -201,21 +221,60 @@ class History:
         """What was left on each machine is recovered there."""
         me = self._me()
         for host in sorted(self.places) or ["host0"]:
-            me.host, me.disk = host, self.places.get(host)
+            me.host, me.disk = host, self.places.get(host) if self.is_remote else None
             self.store = self.open()
             for found in self.store.recover():
                 if found.problem is not None:
                     raise Violation(f"run {found.run_id} cannot be recovered: {found.problem}")
 
     def _check(self) -> None:
-        findings = self.store.verify()
+        self._check_store()
+        if self.collects:
+            self._check_collected()
+        if any(isinstance(seat, Syncer) for seat in self.seats):
+            self._check_mirror()
+        if self.kernel.chance.random() < 0.3:
+            self._check_rot()
+
+    def _check_store(self) -> None:
+        """Every promise, in the store that is open."""
+        findings = [one for one in self.store.verify() if not one.harmless]
         if findings:
             raise Violation(f"verify: {findings}")
         listed = {run.run_id: run for run in self.store.runs(deleted=True)}
         for run in self.runs.values():
             self._check_run(run, listed)
-        if self.kernel.chance.random() < 0.3:
-            self._check_rot()
+        for name, acts in self.names.items():
+            self._check_name(name, acts)
+
+    def _check_name(self, name: str, acts: list[Act]) -> None:
+        """An alias names what somebody had it name last."""
+        found = {one.name: one.address for one in self.store.aliases()}
+        if is_sure(acts) and found.get(name) not in possible(acts):
+            raise Violation(f"alias {name} is {found.get(name)}: {acts}")
+
+    def _check_collected(self) -> None:
+        """Two more collections leave no garbage, and take nothing away."""
+        self.store.gc()
+        self.store.gc()
+        left = self.store.gc_plan().names
+        if left:
+            raise Violation(f"garbage is left: {left}")
+        self._check_store()
+
+    def _check_mirror(self) -> None:
+        """One more sync, and the other store has all that this one has."""
+        mirror = self.open(self.world.mirror.url)
+        report = self.store.sync_to(mirror)
+        if not report.ok:
+            raise Violation(f"sync: {report.findings} {report.diverged}")
+        here, self.store = self.store, mirror
+        self._check_store()
+        self.store = here
+
+    def may_be_gone(self, run: RunModel) -> bool:
+        """Has anybody tried to delete it, where there is a collector?"""
+        return self.collects and any(act.value for act in run.deleted)
 
     def _check_rot(self) -> None:
         """One bit of one file is wrong: verify says so, and whatever is read is right or an error."""
@@ -228,6 +287,8 @@ class History:
                 f"bit {bit} of byte {at} of {place} is wrong, and verify does not see it"
             )
         for run in self.runs.values():
+            if self.may_be_gone(run):
+                continue
             with suppress(HoldfastError):  # which every one of them may be
                 self._check_tags(run, self.store.run(run.run_id))
             for key, acts in run.artifacts.items():
@@ -248,8 +309,11 @@ class History:
         try:
             summary = self.store.run(run.run_id)
         except HoldfastError as error:
-            if run.begun:
+            gone = self.may_be_gone(run) and True in possible(run.deleted)
+            if run.begun and not gone:
                 raise Violation(f"run {run.run_id} is lost: {error}") from error
+            return
+        if summary.deleted and self._is_history(run, summary):
             return
         if run.run_id not in listed and not self.world.weather.stale:
             raise Violation(f"run {run.run_id} is not listed")
@@ -266,6 +330,11 @@ class History:
             self._check_artifact(run, key, acts)
         self._check_tags(run, summary)
         self._check_status(run, summary)
+
+    def _is_history(self, run: RunModel, summary: Any) -> bool:
+        """Of a deleted run a sync brings its history alone, and a collector leaves no more."""
+        is_empty = not summary.artifacts and not summary.metrics
+        return self.store.url == self.world.mirror.url or (self.may_be_gone(run) and is_empty)
 
     def _check_series(self, run: RunModel, key: str) -> int:
         """Returns how many points it has."""
@@ -300,6 +369,11 @@ class History:
             raise Violation(f"run {run.run_id} is {summary.status.value}: {run.statuses}")
         if is_sure(run.deleted) and summary.deleted not in possible(run.deleted):
             raise Violation(f"run {run.run_id}: deleted is {summary.deleted}: {run.deleted}")
+
+
+def _memory() -> str:
+    """Where files lie in memory, if the system has such a place."""
+    return SHM if os.path.isdir(SHM) else tempfile.gettempdir()
 
 
 CURRENT: History | None = None

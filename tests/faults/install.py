@@ -71,7 +71,7 @@ def _put_store(put: Callable[[Any, str, Any], None]) -> None:
     repository, process = sys.modules["holdfast.repository"], sys.modules["holdfast.process"]
 
     def connect(url: object, options: object = None) -> Backend:
-        return current().backend()
+        return current().backend(str(url))
 
     def lock(fd: int, wait: bool) -> bool:
         """The kernel's lock of a file, which must not stop the one thread that all processes share."""

@@ -68,6 +68,7 @@ class World:
     ) -> None:
         self.kernel, self.weather, self.chance, self.remote = kernel, weather, chance, remote
         self.files = MemoryBackend("sim://lab")
+        self.mirror = MemoryBackend("sim://mirror")
         self.late: list[Late] = []
         self.full = False
         self.rotten: tuple[str, int, int] | None = None
@@ -205,11 +206,11 @@ class World:
 
 
 class SimBackend:
-    """The world as one process sees it."""
+    """The world, or the mirror of it, as one process sees it."""
 
-    def __init__(self, world: World, process: Process) -> None:
-        self.world, self.process = world, process
-        self.url = world.files.url
+    def __init__(self, world: World, process: Process, files: MemoryBackend) -> None:
+        self.world, self.process, self.files = world, process, files
+        self.url = files.url
 
     @property
     def capabilities(self) -> Capabilities:
@@ -222,58 +223,58 @@ class SimBackend:
         return self.world.call(self.process, what, name, act, writes=True)
 
     def get(self, name: str) -> bytes:
-        return self._read("get", name, lambda: self.world.files.get(name))  # type: ignore[no-any-return]
+        return self._read("get", name, lambda: self.files.get(name))  # type: ignore[no-any-return]
 
     def get_many(self, names: Sequence[str]) -> list[bytes]:
         return [self.get(name) for name in names]
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
-        act = lambda: self.world.files.get_range(name, offset, length)  # noqa: E731
+        act = lambda: self.files.get_range(name, offset, length)  # noqa: E731
         return self._read("get_range", name, act)  # type: ignore[no-any-return]
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        yield from self._read("chunks", name, lambda: list(self.world.files.chunks(name)))
+        yield from self._read("chunks", name, lambda: list(self.files.chunks(name)))
 
     def stat(self, name: str) -> Stat:
-        return self._read("stat", name, lambda: self.world.files.stat(name))  # type: ignore[no-any-return]
+        return self._read("stat", name, lambda: self.files.stat(name))  # type: ignore[no-any-return]
 
     def create(self, name: str, data: bytes) -> None:
         data = bytes(data)
-        self._write("create", name, lambda: self.world.files.create(name, data))
+        self._write("create", name, lambda: self.files.create(name, data))
 
     def put(self, name: str, data: bytes) -> None:
         world = self.world
         if name.startswith(HEADS) and world.is_stale():
             world.note("put, not kept", name)
             return
-        self._write("put", name, lambda: world.files.put(name, data))
+        self._write("put", name, lambda: self.files.put(name, data))
 
     def stage(self) -> Staged:
         return _Staged(self)
 
     def walk(self, prefix: str) -> Iterator[Stat]:
         world = self.world
-        found = self._read("walk", prefix, lambda: list(world.files.walk(prefix)))
+        found = self._read("walk", prefix, lambda: list(self.files.walk(prefix)))
         if prefix.startswith(HEADS) and world.is_stale():
             found = [stat for stat in world.old_heads if stat.name.startswith(prefix)]
         yield from found
 
     def folders(self, prefix: str) -> list[str]:
-        return self._read("folders", prefix, lambda: self.world.files.folders(prefix))  # type: ignore[no-any-return]
+        return self._read("folders", prefix, lambda: self.files.folders(prefix))  # type: ignore[no-any-return]
 
     def names(self, prefix: str) -> list[str]:
-        return self._read("names", prefix, lambda: sorted(self.world.files.names(prefix)))  # type: ignore[no-any-return]
+        return self._read("names", prefix, lambda: sorted(self.files.names(prefix)))  # type: ignore[no-any-return]
 
     def token(self, prefix: str) -> str | None:
         return None
 
     def delete(self, name: str) -> None:
-        self._write("delete", name, lambda: self.world.files.delete(name))
+        self._write("delete", name, lambda: self.files.delete(name))
 
     def append(self, name: str, header: bytes) -> Appender:
         if self.world.remote:
             raise BackendError(f"{name}: nothing can be appended to far away", name=name)
-        inner = self._write("append", name, lambda: self.world.files.append(name, header))
+        inner = self._write("append", name, lambda: self.files.append(name, header))
         return _Appender(self, name, inner)
 
 
@@ -282,14 +283,14 @@ class _Staged:
 
     def __init__(self, backend: SimBackend) -> None:
         self._backend = backend
-        self._inner = backend.world.files.stage()
+        self._inner = backend.files.stage()
 
     def write(self, data: bytes | memoryview) -> None:
         self._inner.write(data)
 
     def commit(self, name: str) -> bool:
         data = bytes(self._inner._data)  # type: ignore[attr-defined]
-        files = self._backend.world.files
+        files = self._backend.files
 
         def act() -> bool:
             try:
@@ -302,9 +303,7 @@ class _Staged:
 
     def replace(self, name: str) -> None:
         data = bytes(self._inner._data)  # type: ignore[attr-defined]
-        self._backend._write(
-            "stage.replace", name, lambda: self._backend.world.files.put(name, data)
-        )
+        self._backend._write("stage.replace", name, lambda: self._backend.files.put(name, data))
 
     def abort(self) -> None:
         return None

@@ -178,6 +178,11 @@ def has_head(chain: str) -> bool:
     return not chain.startswith((LOG, SYNCS, ABSENT))
 
 
+def own_number(chain: str, name: str) -> int | None:
+    """The number of an entry of this very chain: `aliases/prod/x/00000000` is none of `aliases/prod/`."""
+    return None if "/" in name[len(chain) :] else entry_number(name)
+
+
 def head(chain: str, number: int) -> str:
     """The hint that `chain` has, or is about to have, an entry `number`."""
     kind, owner, *rest = chain.rstrip("/").split("/")

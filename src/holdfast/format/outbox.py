@@ -87,7 +87,8 @@ def decode_pending(data: bytes, *, place: str) -> Pending:
     fields = _fields(body, names if version == VERSION else (*names, "wishes"), place)
     wishes = fields.pop("wishes", {})
     pending = Pending(**fields, wishes=_wishes(wishes, fields["change"], place))
-    if not isinstance(pending.chain, str) or pending.kind not in _KINDS:
+    texts = isinstance(pending.chain, str) and isinstance(pending.kind, str)
+    if not texts or pending.kind not in _KINDS:
         raise _damaged(place)
     manifest.check_state(pending.change, place=place)
     manifest.check_state(pending.only, place=place)

@@ -284,7 +284,7 @@ def decode(data: bytes, *, place: str) -> Recipe:
         return read(body)
     except KeyError as error:
         raise Corrupt(f"{place} is damaged: it lacks the field {error}", place=place) from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Corrupt(f"{place} is damaged: {error}", place=place) from error
 
 

@@ -1,6 +1,6 @@
 """A signature: who vouches for a document, such as a snapshot, by its sha256. See docs/format/signature.md.
 
-Body: one canonical msgpack map; kind letter 'E', version 1. What is signed is `statement`: words that no
+Body: one canonical msgpack map; kind letter 'V', version 1. What is signed is `statement`: words that no
 other program signs, the digest and the time.
 """
 
@@ -12,7 +12,7 @@ from holdfast.digest import Digest
 from holdfast.errors import Corrupt
 from holdfast.format import frame, packing
 
-KIND = b"E"
+KIND = b"V"
 VERSION = 1
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from holdfast import directories, verified_artifact
+from holdfast import bundles, directories, verified_artifact
 from holdfast.bundles import Bundle
 from holdfast.digest import Digest
 from holdfast.errors import (
@@ -337,14 +337,20 @@ def fetch(
     digest = Digest.parse(about["digest"])
     if about["kind"] == "directory":
         entries, backend = directory_entries(repository, digest), repository.backend
-        bundle = Bundle.of(backend, digest, together=True)
+        found, damage = bundles.load(backend, digest)
+        bundle = Bundle(backend, found, together=True)
 
         def receive(raw: bytes, size: int, take: Callable[[Iterator[Any]], None]) -> None:
-            of = Digest.from_raw(raw)
+            of, problem = Digest.from_raw(raw), damage
             if of in bundle:
-                with suppress(Corrupt):  # then it may lie somewhere else as well
+                try:
                     return take(iter([bundle.read(of)]))
-            return verified_artifact.receive(backend, of, size, take)
+                except Corrupt as error:  # then it may lie somewhere else as well
+                    problem = error
+            try:
+                return verified_artifact.receive(backend, of, size, take)
+            except Corrupt as error:
+                raise problem or error from error
 
         return directories.extract_tree(entries, target, receive, overwrite)
     return _fetch_file(repository, about, target, overwrite, progress)

@@ -20,6 +20,8 @@ _LISTED = {  # kinds whose every file is told
 }
 
 
+# Kinds of chains that have heads.
+_WITH_HEADS = (layout.RUNS, layout.EXPERIMENTS, layout.ALIASES, layout.SNAPSHOTS)
 Chains = tuple[tuple[str, tuple[int, ...]], ...]  # (prefix, the numbers of its entries)
 
 
@@ -162,8 +164,8 @@ def _gaps(chain: str, numbers: list[int]) -> Iterator[Found]:
 
 def _head(listing: Listing, chain: str, newest: int) -> Iterator[Found]:
     """A head may run ahead of its chain, and never falls behind."""
-    if not chain.startswith((layout.RUNS, layout.EXPERIMENTS, layout.ALIASES)):
-        return  # of the others nobody keeps a cache
+    if not chain.startswith(_WITH_HEADS):
+        return
     prefix = layout.head(chain, newest).rpartition("@")[0]
     shown = listing.heads.get(prefix, [])
     if max(shown, default=-1) < newest:
