@@ -372,3 +372,15 @@ def test_an_open_run_notices_what_was_collected_behind_its_back(
     assert other.verify() == []
     other.gc()
     assert other.read_artifact("new", "model") == BIG
+
+
+def test_the_reader_from_the_pages_understands_a_store_after_collections(tmp_path: Path) -> None:
+    from independent import reader
+
+    with holdfast.open(tmp_path / "lab") as store:
+        fill(store, "a", model=BIG)
+        store.delete_run("a")
+        store.gc()
+        fill(store, "b", model=BIG)
+    assert reader.chain(tmp_path / "lab" / "runs" / "a" / "manifest")["run"]["collected_at"]  # type: ignore[index]
+    assert reader.chain(tmp_path / "lab" / "gc")["collections"]  # type: ignore[index]
