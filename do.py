@@ -82,19 +82,19 @@ COMMANDS: dict[str, tuple[str, list[list[str]]]] = {
     ),
     "training": ("dev,training", [["-m", "pytest", "tests/training"]]),
     "servers": (
-        "dev,s3,gcs,azure",
+        "dev,s3,gcs,azure,dask",
         [
             ["tests/servers/install.py"],
             ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "server and not slow"],
         ],
     ),
     "soak": (
-        "dev,s3,gcs,azure",
+        "dev,s3,gcs,azure,dask",
         [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow", "tests/test_soak.py"]],
     ),
     "fuzz": ("dev", [["-m", "tests.fuzz", "--inputs", "1000000"]]),
     "long": (
-        "dev,s3,gcs,azure",
+        "dev,s3,gcs,azure,dask",
         [["tests/servers/install.py"], ["-m", "pytest", "-m", "slow"]],
     ),
     "faults": ("dev", [["-m", "tests.faults", "--histories", "10000"]]),

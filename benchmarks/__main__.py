@@ -13,7 +13,7 @@ from benchmarks import measure
 # Each is a module of this package with a function `run(place)`, in the order of benchmarks/README.md.
 SECTIONS = [
     "imports", "log", "create", "processes", "size", "read", "overview", "keys", "compact", "frames", "tail",
-    "catalog", "artifacts", "dedup", "remote", "outage", "sync",
+    "catalog", "artifacts", "dedup", "remote", "outage", "sync", "fsck",
 ]  # fmt: skip
 
 

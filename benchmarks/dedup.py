@@ -1,8 +1,9 @@
 """Series of checkpoints in Holdfast, restic, borg, zstd and as copies: what they take, how fast they go.
 
 `python -m benchmarks dedup`. HOLDFAST_SERIES names a folder where `python -m benchmarks.series` made the
-series; else they are trained first. `apt install restic borgbackup zstd` brings the others; one that is not
-there is named and left out.
+series; else they are trained first. `apt install restic borgbackup zstd` brings three of the others, `pip
+install hf-xet` another, and dvc is best installed where nothing else is; what is not there is left out.
+HOLDFAST_TOOLS and HOLDFAST_ONLY, with commas, choose tools and series.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +160,67 @@ def borg(versions: Versions, place: Path) -> tuple[float, float, float | None]:
     return put, timed(get), None
 
 
+def dvc(versions: Versions, place: Path) -> tuple[float, float, float | None]:
+    """Its cache is the store; one call of it a version, as a training script would."""
+    work = place / "work"
+    work.mkdir()
+
+    def call(*command: object) -> None:
+        environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(place / "c")}
+        subprocess.run(["dvc", *map(str, command), "-q"], env=environment, cwd=work, **QUIET)
+
+    call("init", "--no-scm")
+    call("config", "cache.dir", place / "store")
+    call("config", "cache.type", "copy")
+    names = [f"{number}" for number in range(len(versions))]
+    for name, version in zip(names, versions, strict=True):
+        if version.is_dir():
+            shutil.copytree(version, work / name)
+        else:
+            shutil.copyfile(version, work / name)
+    put = timed(lambda: [call("add", name) for name in names])
+    for name in names:
+        shutil.rmtree(work / name) if (work / name).is_dir() else (work / name).unlink()
+    return put, timed(lambda: call("checkout")), None
+
+
+_XET = """
+import json, sys, time, hf_xet
+files, store, out = json.loads(sys.stdin.read())
+begin, found = time.perf_counter(), []
+for group in files:
+    found += hf_xet.upload_files(group, store, None, None, None, "model")
+put, begin = time.perf_counter() - begin, time.perf_counter()
+wanted = [
+    hf_xet.PyXetDownloadInfo(f"{out}/{n}", one.hash, one.file_size) for n, one in enumerate(found)
+]
+hf_xet.download_files(wanted, store, None, None, None)
+print(json.dumps([put, time.perf_counter() - begin]))
+"""
+
+
+def xet(versions: Versions, place: Path) -> tuple[float, float, float | None]:
+    """Hugging Face's own client with a store on this disk, whose shards and blocks are counted."""
+    files = [sorted(map(str, filter(Path.is_file, version.rglob("*")))) for version in versions]
+    files = [found or [str(version)] for found, version in zip(files, versions, strict=True)]
+    asked = [files, f"local://{place / 'store'}", str(place / "out")]
+    (place / "store").mkdir()
+    (place / "out").mkdir()
+    answer = subprocess.run(
+        [sys.executable, "-c", _XET],
+        input=json.dumps(asked).encode(),
+        env=os.environ | {"HF_XET_CACHE": str(place / "cache")},
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    put, get = json.loads(answer.stdout.splitlines()[-1])
+    return put, get, None
+
+
 TOOLS: dict[str, Callable[..., Any]] = {
     "copy": copies,
+    "dvc": dvc,
+    "xet": xet,
     "zstd -3": zstd,
     "restic": restic,
     "borg, 64 KiB, zstd": borg,
@@ -168,16 +229,22 @@ TOOLS: dict[str, Callable[..., Any]] = {
 }
 
 
+CHOSEN = [tool for tool in os.environ.get("HOLDFAST_TOOLS", "").split(",") if tool]
+ONLY = [name for name in os.environ.get("HOLDFAST_ONLY", "").split(",") if name]
+
+
+def is_there(program: str) -> bool:
+    if program == "xet":
+        return find_spec("hf_xet") is not None
+    return program in ("copy", "Holdfast") or shutil.which(program) is not None
+
+
 def compare(name: str, versions: Versions, place: Path, without: tuple[str, ...] = ()) -> None:
     logical = sum(map(measure.size_bytes, versions))
     for tool, work in TOOLS.items():
-        if tool in without:
+        if tool in without or (CHOSEN and tool not in CHOSEN):
             continue
-        if (
-            shutil.which(tool.split()[0].strip(",")) is None
-            and tool[0].islower()
-            and tool != "copy"
-        ):
+        if not is_there(tool.split()[0].strip(",")):
             print(f"| {name} | {tool} | not installed | | | |")
             continue
         home = place / "tool"
@@ -309,8 +376,12 @@ def run(place: Path) -> None:
     print("|---|---|---|---|---|---|")
     for name in ("s1", "s2", "s3", "s4", "s5"):
         versions = sorted(path for path in (made / name).iterdir() if path.is_dir())
-        compare(name, versions, place)
-    compare("small files", small_files(place / "small"), place, ("Holdfast compact",))
-    compare("table", tables(place / "tables"), place, ("Holdfast compact",))
-    print()
-    one_tensor(place)
+        if not ONLY or name in ONLY:
+            compare(name, versions, place)
+    if not ONLY or "small files" in ONLY:
+        compare("small files", small_files(place / "small"), place, ("Holdfast compact",))
+    if not ONLY or "table" in ONLY:
+        compare("table", tables(place / "tables"), place, ("Holdfast compact",))
+    if not ONLY or "one tensor" in ONLY:
+        print()
+        one_tensor(place)

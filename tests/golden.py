@@ -25,6 +25,8 @@ from holdfast.format import (
     alias,
     entry,
     frame,
+    gc,
+    manifest,
     marks,
     outbox,
     pack,
@@ -88,7 +90,26 @@ ENTRY_2 = Entry(  # full where it need not be: version 2
     full=True,
     body={"run": {"run_id": RUN, "status": "Success"}, "tags": {"stage": "prod"}},
 )
-ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet"))
+FENCE = Entry(  # of the collection that entry 4 of the log began, in a run that goes on
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(48, 64)),
+    at=NOON + 3_000_000_000,
+    full=False,
+    body=gc.fence({"open": {"00112233aabbccdd": {}}}, 4),
+)
+COLLECTED = Entry(
+    number=3,
+    prev=Digest.of(entry.encode(ENTRY_2)).raw,
+    nonce=bytes(range(64, 80)),
+    at=NOON + 4_000_000_000,
+    full=True,
+    body=gc.collected(
+        {**ENTRY_2.body, "run": {**ENTRY_2.body["run"], "deleted_at": NOON + 3_500_000_000}},
+        NOON + 4_000_000_000,
+    ),
+)
+ALIAS_0 = Entry(0, None, bytes(range(48, 64)), NOON, True, alias.first("prod/resnet", NOON))
 ALIAS_TARGET = Target(RUN, "model.pt", str(Digest.of(b"a blob")), 6, "bytes")
 ALIAS_1 = Entry(
     number=1,
@@ -96,7 +117,20 @@ ALIAS_1 = Entry(
     nonce=bytes(range(64, 80)),
     at=NOON + 1_000_000_000,
     full=True,
-    body={**ALIAS_0.body, **alias.moved(ALIAS_0.body, ALIAS_TARGET)},
+    body=manifest.apply(
+        ALIAS_0.body, alias.moved(ALIAS_0.body, ALIAS_TARGET, NOON + 1_000_000_000)
+    ),
+)
+ABSENT = Entry(  # an artifact was left out, and nothing else
+    number=1,
+    prev=Digest.of(entry.encode(ENTRY_0)).raw,
+    nonce=bytes(range(80, 96)),
+    at=NOON,
+    full=True,
+    body={
+        "source": {"url": "s3://lab/a", "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"},
+        "artifacts": {Digest.of(b"a blob").hex: 6},
+    },
 )
 _IDENTITY = {"host": "node1", "pid": 4711, "started": "8000", "space": ""}
 OWNER = outbox.Owner(RUN, "0badcafe", None, _IDENTITY)
@@ -157,6 +191,13 @@ PACKED: list[tuple[bytes, int, int, list[bytes], bytes]] = [
     (_CHUNKS[1], 4096, 3, [_CHUNKS[0], _CHUNKS[2]], bytes(range(20))),
     (_CHUNKS[2], 16 << 20, 1, [], b"not really zstd"),
 ]
+NAMES = [
+    f"blobs/sha256/{_BLOB.hex[:2]}/{_BLOB.hex}",
+    f"packs/sha256/{_PACK.hex[:2]}/{_PACK.hex}",
+    f"recipes/sha256/{_BLOB.hex[:2]}/{_BLOB.hex}.{bytes(range(16)).hex()}",
+    f"runs/{RUN}/segments/{_BLOB.hex}.seg",
+    f"runs/{RUN}/manifest/00000000",
+]
 TREE = [
     TreeEntry("latest", "link", 0o777, target="weights/1.bin"),
     TreeEntry("weights", "directory", 0o755),
@@ -171,6 +212,12 @@ ROWS = [
     snapshot.row(f"runs/{RUN}/manifest/", 1, Digest.of(entry.encode(ENTRY_1)).raw, HELD),
     snapshot.row("experiments/resnet/", 0, bytes(range(32)), {"experiment": {}}),
 ]
+SINGLE_WRITER = {
+    "format": 1,
+    "store_id": "0e9d1c2b-7a65-4f3e-8d21-c5b4a3928170",
+    "features": {"read": [], "write": ["single-writer"], "gc": []},
+    "created_at": "2025-01-15T12:00:00Z",
+}
 STORE = {
     "format": 1,
     "store_id": "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d",
@@ -205,8 +252,8 @@ SIGNATURE = signature.Signature(
     NOON,
     bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
     bytes.fromhex(
-        "67662163dbee3980091482b79d1b3b9b00dc43e0c9592a9b15b0c2d91d7a629e"
-        "7e919aba87148c6b77df6ae5bda4f86067781c2480b45ad1e458e57f11c63e02"
+        "48b1cfbdc76e5aa1cd27a7815cf28c76e227d10beccb0d51db46d5c35cf826da"
+        "394bc5c00b68828fd595241ba3703eff3a3da666d025b55253ad47df87f9cb02"
     ),
 )
 
@@ -349,6 +396,10 @@ def exact() -> dict[str, bytes]:
         "entry-00000000": entry.encode(ENTRY_0),
         "entry-00000001": entry.encode(ENTRY_1),
         "entry-00000002": entry.encode(ENTRY_2),
+        "fence": entry.encode(FENCE),
+        "collected": entry.encode(COLLECTED),
+        "absent": entry.encode(ABSENT),
+        "names": gc.encode_names(gc.Names.of(NAMES)),
         "alias-00000000": entry.encode(ALIAS_0),
         "alias-00000001": entry.encode(ALIAS_1),
         "snapshot": snapshot.encode(ROWS)[0],
@@ -363,6 +414,7 @@ def exact() -> dict[str, bytes]:
         "pack": pack_file(),
         "tree": tree.encode_tree(TREE),
         "store.json": storefile.encode(STORE),
+        "store-single-writer.json": storefile.encode(SINGLE_WRITER),
         "spool": spool_file(),
         "spool-open": spool_file(SPOOL_ROWS[:1]) + bytes(SPOOL_ROOM),
         "spool-synced": spool_file(SYNCED_ROWS, version=2) + bytes(SPOOL_ROOM),

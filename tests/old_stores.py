@@ -26,6 +26,7 @@ STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
 PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
 COMPACTED, RANKS, PACKED, BUNDLED = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9, 7, 6))
+READS = "20250115-120005-aaaaa5"
 
 
 def bits(value: float) -> str:
@@ -38,7 +39,29 @@ def describe(store: Any) -> dict[str, Any]:
         "store_id": store.store_id,
         "experiments": [json.loads(record.to_json()) for record in store.experiments()],
         "runs": {run.run_id: _run(store, run) for run in store.runs(deleted=True)},
+        **_names_of(store),
     }
+
+
+def _names_of(store: Any) -> dict[str, Any]:
+    """What aliases ever named, what runs have read, and the store as it was when snapshots were made."""
+    aliases = {
+        alias.name: [moved.address for moved in store.alias_history(alias.name)]
+        for alias in store.aliases()
+    }
+    inputs = {
+        run.run_id: [[one.run_id, one.key, one.address, str(one.digest)] for one in run.inputs]
+        for run in store.runs(deleted=True)
+        if run.inputs
+    }
+    snapshots = {}
+    for kept in store.snapshots():
+        with holdfast.open(store.url, at=kept.name, cache=False) as then:
+            named = {alias.name: alias.address for alias in then.aliases()}
+            runs = {run.run_id: run.generation for run in then.runs(deleted=True)}
+        snapshots[kept.name] = {"id": kept.target.digest, "aliases": named, "runs": runs}
+    found = {"aliases": aliases, "inputs": inputs, "snapshots": snapshots}
+    return {key: value for key, value in found.items() if value}
 
 
 def _run(store: Any, run: Any) -> dict[str, Any]:
@@ -293,6 +316,28 @@ def fill_bundled(store: Any, folder: Path) -> None:
     run.finish()
 
 
+def fill_names(store: Any, folder: Path) -> None:
+    """As `fill`, with aliases that were moved, deleted and undone, a run that has read artifacts, and a
+    snapshot after which everything went on."""
+    fill(store, folder)
+    key = "checkpoints/step=39/model.bin"
+    store.alias("prod/resnet", f"{PLAIN}:{key}")
+    store.alias("prod", PLAIN)
+    run = store.start_run("resnet", run_id=READS, capture=False)
+    run.use_artifact("prod/resnet")
+    run.use_artifact(f"{PLAIN}:model/parts/a.txt")
+    run.use_artifact(str(store.artifact(PLAIN, key).digest))
+    run.log_artifact(b"better weights", key=key)
+    run.finish()
+    store.snapshot("paper/2025")
+    store.alias("prod/resnet", f"resnet:{key}@latest")
+    store.delete_alias("prod")
+    store.undo_alias("prod")
+    store.delete_run(READS)
+    store.snapshot("paper/2025")
+    store.alias("only/this", READS)
+
+
 def _checkpoint(weights: Any, average: Any) -> bytes:
     """A safetensors file."""
     rounded = (weights.view("<u4") >> 16).astype("<u2")
@@ -313,6 +358,7 @@ FILLS = {
     "format-1-spool-2": fill_spool_2,
     "format-1-packed": fill_packed,
     "format-1-bundled": fill_bundled,
+    "format-1-names": fill_names,
 }
 
 if __name__ == "__main__":

@@ -38,17 +38,19 @@ def test_what_an_address_says(text: str, wanted: Address) -> None:
 @pytest.mark.parametrize(
     ("key", "wanted"),
     [
-        ("model.pt@v3", ("model.pt", 3)),
-        ("model.pt@latest", ("model.pt", LATEST)),
-        ("model.pt", ("model.pt", None)),
-        ("a@v1@v0", ("a@v1", 0)),
-        ("a@v01", ("a@v01", None)),
-        ("a@v", ("a@v", None)),
-        ("@v1", ("@v1", None)),
-        ("a@V1", ("a@V1", None)),
+        ("model.pt@v3", ("model.pt", 3, "")),
+        ("model.pt@latest", ("model.pt", LATEST, "")),
+        ("model.pt", ("model.pt", None, "")),
+        ("data@v3/deep/x.csv", ("data", 3, "deep/x.csv")),
+        ("a@v1@v0", ("a@v1", 0, "")),
+        ("a@v1/b@latest/c", ("a@v1/b", LATEST, "c")),
+        ("a@v01", ("a@v01", None, "")),
+        ("a@v", ("a@v", None, "")),
+        ("@v1", ("@v1", None, "")),
+        ("a@V1", ("a@V1", None, "")),
     ],
 )
-def test_versions(key: str, wanted: tuple[str, int | None]) -> None:
+def test_versions(key: str, wanted: tuple[str, int | None, str]) -> None:
     assert address.split_version(key) == wanted
 
 
@@ -132,8 +134,8 @@ def test_any_text_is_an_address_that_gives_itself_back_or_a_refusal(text: str) -
 
 @given(keys, st.integers(0, 999_999_999))
 def test_a_version_is_the_last_suffix(key: str, number: int) -> None:
-    assert address.split_version(f"{key}@v{number}") == (key, number)
-    assert address.split_version(f"{key}@latest") == (key, LATEST)
+    assert address.split_version(f"{key}@v{number}") == (key, number, "")
+    assert address.split_version(f"{key}@latest") == (key, LATEST, "")
 
 
 @given(st.lists(aliases, min_size=2, max_size=2, unique=True))

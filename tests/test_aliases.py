@@ -331,7 +331,14 @@ def test_a_file_in_a_directory_has_an_address(store: ExperimentStore, tmp_path: 
     with store.start_run("prep", run_id="prep", capture=False) as run:
         run.log_artifact(tmp_path / "data", key="sets/data")
     store.alias("data", "prep:sets/data")
-    for address in ("prep:sets/data/deep/x.csv", "data:deep/x.csv"):
+    store.alias("of-run", "prep")
+    for address in (
+        "prep:sets/data/deep/x.csv",
+        "data:deep/x.csv",
+        "of-run:sets/data/deep/x.csv",
+        "experiments/prep:sets/data@v0/deep/x.csv",
+        "experiments/prep:sets/data@latest/deep/x.csv",
+    ):
         assert store.read_artifact(address) == b"1,2\n"
     assert store.resolve("data:deep/x.csv") == "prep:sets/data/deep/x.csv"
     for address in ("prep:sets/data/deep", "data:nothing"):

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import holdfast
@@ -119,6 +120,45 @@ def test_any_one_call_may_fail_while_storing(wrapper: type[WatchedBackend]) -> N
             break
     assert failed >= 10
     assert number >= 40
+
+
+@pytest.mark.parametrize("wrapper", [WatchedBackend, LosingBackend])
+@pytest.mark.parametrize("kept", [1, 4])
+def test_any_one_call_may_fail_while_checkpoints_are_logged(
+    wrapper: type[WatchedBackend], kept: int
+) -> None:
+    """What a call that returned has logged is there, and what a name stands for is whole."""
+    draw = np.random.default_rng(1)
+    states = [{"w": draw.normal(0, 0.02, 20_000).astype("f4")} for _ in range(kept + 2)]
+    number = failed = 0
+    while True:
+        number += 1
+        backend, said = MemoryBackend(), []  # type: ignore[var-annotated]
+        faults = Faults()
+        store = _store(wrapper(backend, faults))
+        faults.left, faults.calls = number, 0
+        try:
+            with store.start_run("s", run_id="s", capture=False) as run:
+                for step, state in enumerate(states):
+                    run.log_checkpoint(state, step=step, keep_last=kept, layout="packed")
+                    said.append(step)
+        except HoldfastError:
+            failed += 1
+        reached, faults.left = faults.calls, -1
+        store.close()
+        with _store(backend) as again:
+            assert again.verify() == []
+            state = again.repository.manifest("s").load().state
+            steps = {about["step"]: key for key, about in state.get("checkpoints", {}).items()}
+            assert len(steps) <= kept
+            assert set(said[-kept + 1 :] if kept > 1 else []) <= set(steps)
+            assert not said or max(steps) >= said[-1]
+            for step in steps:
+                found = again.load_checkpoint("s", step)
+                assert np.array_equal(found["w"], states[step]["w"])
+        if reached < number:
+            break
+    assert failed >= 10
 
 
 def test_two_writers_of_the_same_artifact(store: Store) -> None:

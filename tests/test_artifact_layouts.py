@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import holdfast
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, InvalidValue
+from holdfast.errors import ArtifactNotFound, Corrupt, InvalidValue
+from holdfast.format import layout
 from holdfast.verified_artifact import find, layouts
 
 Store = holdfast.ExperimentStore
@@ -252,3 +253,61 @@ def test_streams_and_files_are_stored_alike(store: Store, tmp_path: Path) -> Non
 def _feed(writer: int, data: bytes) -> None:
     with os.fdopen(writer, "wb") as file:
         file.write(data)
+
+
+def test_packing_by_digest(store: Store, tmp_path: Path) -> None:
+    one, two = versions(2)
+    with store.start_run("s", run_id="s") as run:
+        run.log_artifact(one, key="a", layout="plain")
+        run.log_artifact(two, key="other", layout="plain")
+    backend, first, second = store.repository.backend, Digest.of(one), Digest.of(two)
+    store.pack(str(first))
+    [row] = store.pack(str(second), base=str(first))
+    assert (row.key, row.digest, row.size_bytes) == (str(second), second, len(two))
+    assert row.new_bytes < 0.5 * len(two)
+    assert depth(store, two) == 1
+    backend.delete(layout.blob(second))
+    assert store.read_artifact("s", "other") == two
+    store.materialize(str(second))
+    assert layouts(backend, second) == {"plain", "packed"}
+    for address in ("sha256:x", str(Digest.of(b"nothing"))):
+        with pytest.raises((ArtifactNotFound, InvalidValue), match="sha256"):
+            store.pack(address)
+
+
+def damage(backend: Any, name: str, at: int) -> None:
+    broken = bytearray(backend.get(name))
+    broken[at] ^= 1
+    backend.delete(name)
+    backend.create(name, bytes(broken))
+
+
+@pytest.mark.parametrize("damaged", ["blobs/", "packs/"])
+def test_where_one_form_is_damaged_the_other_is_read(
+    store: Store, tmp_path: Path, damaged: str
+) -> None:
+    [data] = versions(1)
+    digest = Digest.of(data)
+    with store.start_run("s", run_id="s") as run:
+        run.log_artifact(data, key="a", layout="plain")
+    store.pack("s")
+    backend = store.repository.backend
+    [name] = [stat.name for stat in backend.walk(damaged)]
+    damage(backend, name, 2_000_000)
+    assert store.read_artifact("s", "a") == data
+    assert store.get_artifact("s", "a", to=tmp_path / "out").read_bytes() == data
+    with store.open_artifact("s", "a") as file:
+        assert file.read() == data
+    with store.open_tensors("s", "a") as tensors:
+        assert tensors["a"].tobytes() in data
+    assert [finding.place for finding in store.verify("s")] == [name]
+    backend.delete(name)
+    with store.open_artifact("s", "a") as file:
+        assert file.read() == data
+    for stat in list(backend.walk("recipes/")):  # the packs do no good without
+        backend.delete(stat.name)
+    if damaged == "blobs/":
+        with pytest.raises(Corrupt, match="blobs/.* is missing"):
+            store.read_artifact("s", "a")
+    else:
+        assert store.read_artifact(str(digest)) == data

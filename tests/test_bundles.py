@@ -190,6 +190,22 @@ def test_a_damaged_pack_costs_the_files_in_the_chunk_and_no_others(tmp_path: Pat
         assert store.verify()
 
 
+def test_where_the_bundle_is_damaged_plain_files_are_read(store: Store, tmp_path: Path) -> None:
+    files = sources(30)
+    log(store, write(tmp_path / "in", files), "a")
+    [name] = names(store, "recipes/")
+    backend = store.repository.backend
+    whole = backend.get(name)
+    backend.delete(name)
+    backend.create(name, whole[:-1])
+    with pytest.raises(Corrupt, match=name):
+        store.get_artifact("a", "a", to=tmp_path / "out")
+    for path, data in files.items():
+        store.add_artifact_file("a", data, path)
+    assert read(store.get_artifact("a", "a", to=tmp_path / "out2")) == files
+    assert name in [one.place for one in store.verify()]
+
+
 def _ingest(store: Store, root: Path, said: list[str]) -> None:
     with store.start_run("s", run_id="s", capture=False) as run:
         for key in ("c/0", "c/1"):

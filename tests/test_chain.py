@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from far import FarBackend
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
 from holdfast.chain import EMPTY, Chain, Snapshot
@@ -167,3 +168,23 @@ def test_a_full_entry_whose_answer_is_lost_is_still_ours() -> None:
     snapshot = Chain(backend, PREFIX).commit(EMPTY, lambda state: {"run": {"a": 1}})
     snapshot = Chain(backend, PREFIX).commit(snapshot, lambda state: {"run": {"a": 2}}, full=True)
     assert Chain(backend, PREFIX).load() == snapshot
+
+
+def test_entries_of_a_bucket_are_asked_for_together() -> None:
+    """The newest, then two, four, eight: in four round trips what would be fifteen."""
+    far = FarBackend()
+    chain, state = Chain(far, layout.manifest("r")), EMPTY
+    for number in range(15):
+        long = {str(number): "x" * 5000}  # so that only changes are written
+        state = chain.commit(state, lambda _, long=long: {"config": long})  # type: ignore[misc]
+    trips: list[list[str]] = []
+    ask, ask_one = far.inner.get_many, far.inner.get
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(far.inner, "get_many", lambda names: trips.append(names) or ask(names))
+        patch.setattr(far.inner, "get", lambda name: trips.append([name]) or ask_one(name))
+        assert chain.load().state == state.state
+    # The memory backend asks itself for each one of many.
+    assert [len(names) for names in trips if len(names) > 1] == [2, 4, 8]
+    far.inner.delete(layout.entry(chain.prefix, 11))
+    with pytest.raises(Corrupt, match="00000011 is missing"):
+        chain._state_at(14)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import holdfast
+from holdfast.codecs.family import FEW
 from holdfast.errors import ArtifactNotFound, InvalidValue, MetricNotFound
 from holdfast.ops.checkpoints import Best, superfluous
 
@@ -58,6 +59,25 @@ def test_last_and_best_keep_their_names(run: Any) -> None:
     assert run.store.load_checkpoint("r", 3)["w"][0, 0] == 3
     with pytest.raises(ArtifactNotFound, match="no checkpoint of step 2; it has 1, 3, 4, 5"):
         run.store.load_checkpoint("r", 2)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3, 4])
+def test_few_that_are_kept_take_less_than_plain(store: holdfast.ExperimentStore, kept: int) -> None:
+    """A base whose own name is gone stays as long as what was encoded against it."""
+    draw = np.random.default_rng(1)
+    weights = draw.normal(0, 0.02, 600_000).astype("f4")
+    frozen = draw.normal(0, 0.02, 300_000).astype("f4")
+    with store.start_run("t", run_id="r", capture=False) as run:
+        for step in range(8):
+            run.log_checkpoint({"w": weights, "frozen": frozen}, step=step, keep_last=kept)
+            weights += draw.normal(0, 1e-3, weights.size).astype("f4")
+            if step >= kept:
+                [row] = store.du(by="run").rows
+                assert row.freed_bytes < row.logical_bytes
+    assert_array_equal(store.load_checkpoint("r")["frozen"], frozen)  # which is stored once
+    if kept < FEW:
+        [row] = store.du(by="run").rows
+        assert row.freed_bytes < frozen.nbytes + kept * weights.nbytes
 
 
 def test_a_resumed_run_counts_the_checkpoints_from_before(store: holdfast.ExperimentStore) -> None:

@@ -12,7 +12,7 @@ import pytest
 import holdfast
 import whole_store
 from holdfast.errors import InvalidValue
-from holdfast.format import kinds, layout, tree
+from holdfast.format import kinds, layout, snapshot, tree
 from holdfast.ops import fsck as checking
 from holdfast.ops.findings import CODES
 from holdfast.ops.fsck import DEPTHS, Report, Sample
@@ -41,7 +41,7 @@ def test_the_store_of_these_tests_has_a_file_of_every_kind(original: Path) -> No
     found = {kinds.kind_of(name) for name in whole_store.files(original)}
     assert found == {
         kinds.STORE, kinds.BLOB, kinds.PACK, kinds.RECIPE, kinds.SEGMENT, kinds.SPOOL, kinds.ENTRY,
-        kinds.HEAD,
+        kinds.HEAD, kinds.SIGNATURE,
     }  # fmt: skip
     versions = {
         data[10] for n, data in whole_store.files(original).items() if kinds.kind_of(n) == "entry"
@@ -83,7 +83,9 @@ def test_any_file_that_is_missing_is_found_by_the_names_alone(lab: Path) -> None
         report = holdfast.fsck(lab, "names")
         told = [one.place for one in [*report.findings, *report.notes]]
         newest = kind == kinds.ENTRY and not (lab / _after(name)).exists()
-        replaceable = kind in (kinds.SPOOL, kinds.RECIPE) or (kind == kinds.SEGMENT and not told)
+        replaceable = kind in (kinds.SPOOL, kinds.RECIPE, kinds.SIGNATURE) or (
+            kind == kinds.SEGMENT and not told
+        )
         assert name in told or newest or replaceable, f"{name} is missed by nobody"
         (lab / name).write_bytes(data)
 
@@ -187,7 +189,7 @@ def test_a_year_of_samples_reads_every_file(lab: Path) -> None:
             report = store.fsck(sample="1/4", part=part)
             assert report.sample == Sample(part, 4)
     assert all(sum(Sample(part, 4).has(name) for part in range(4)) == 1 for name in names)
-    found = set()
+    found, with_names = set(), {tree.KIND, snapshot.KIND}
     blobs = [name for name in names if name.startswith(("blobs/", "packs/"))]
     for name in blobs:
         data = bytearray((lab / name).read_bytes())
@@ -196,8 +198,8 @@ def test_a_year_of_samples_reads_every_file(lab: Path) -> None:
     for part in range(4):
         some = {one.place for one in holdfast.fsck(lab, sample="1/4", part=part).findings}
         others = [n for n in some if n.startswith("blobs/") and not Sample(part, 4).has(n)]
-        assert all(names[name][5:6] == tree.KIND for name in others), (
-            "listings are read with the names"
+        assert all(names[name][5:6] in with_names for name in others), (
+            "listings and snapshots are read with the names"
         )
         found |= some
     assert set(blobs) <= found

@@ -16,6 +16,7 @@ import golden
 from holdfast import codecs
 from holdfast.format import (
     entry,
+    gc,
     layout,
     manifest,
     outbox,
@@ -81,6 +82,14 @@ def test_recipe_tree_and_store_json_are_read() -> None:
     assert recipe.decode(golden.read("recipe-3"), place="r") == golden.recipe_3()
     assert list(tree.decode_tree(golden.read("tree"), place="t")) == golden.TREE
     assert storefile.decode(golden.read("store.json"), place="s") == golden.STORE
+
+
+def test_what_collectors_write_is_read() -> None:
+    assert entry.decode(golden.read("fence"), place="e") == golden.FENCE
+    found = entry.decode(golden.read("collected"), place="e")
+    assert found == golden.COLLECTED
+    assert gc.is_collected(found.body)
+    assert sorted(gc.decode_names(golden.read("names"), place="n")) == sorted(golden.NAMES)
 
 
 def test_the_outbox_is_read() -> None:
@@ -181,15 +190,16 @@ def test_the_codec_segment_has_every_codec() -> None:
 def test_the_pages_show_the_golden_bytes() -> None:
     text = "".join(page.read_text() for page in sorted(PAGES.glob("*.md")))
     dumps = re.findall(r"```dump ([\w-]+)\n(.*?)```", text, re.DOTALL)
-    assert {name for name, _ in dumps} == set(golden.exact()) - {"store.json"}
+    texts = {name for name in golden.exact() if name.endswith(".json")}
+    assert {name for name, _ in dumps} == set(golden.exact()) - texts
     for name, lines in dumps:
         shown = bytearray()
         for line in lines.splitlines():
             assert int(line[:6], 16) == len(shown), f"{name}: {line}"
             shown += bytes.fromhex(line[8:55])
         assert bytes(shown) == golden.read(name), name
-    store = golden.read("store.json").decode()
-    assert f"```json\n{store}```" in (PAGES / "store-json.md").read_text()
+    for name in texts:
+        assert f"```json\n{golden.read(name).decode()}```" in (PAGES / "store-json.md").read_text()
 
 
 def test_the_pages_link_to_pages_that_exist() -> None:

@@ -17,14 +17,15 @@ FLOORS: list[tuple[str, int]] = [
     ("format", 1), ("chunking", 1), ("codecs", 1), ("query", 1), ("summary", 1), ("sql", 1),
     ("backend", 2),
     ("blobs", 3), ("bundles", 3), ("verified", 3), ("chain", 3), ("series", 3), ("catalog", 3),
+    ("condemned", 3),
     ("process", 3), ("liveness", 3), ("provenance", 3), ("directories", 3), ("values", 3),
     ("arrays", 3), ("keyfiles", 3), ("signing", 7), ("ahead", 3), ("packs", 3),
     ("columnar", 3), ("arrow", 3), ("downsample", 3), ("selection", 3), ("together", 3),
-    ("repository", 4), ("pinned", 4), ("work", 5), ("outbox", 4), ("backlog", 5),
+    ("proven", 3), ("repository", 4), ("pinned", 4), ("work", 5), ("outbox", 4), ("backlog", 5),
     ("ops", 5), ("keeper", 5), ("publisher", 6), ("system", 6), ("writer", 6), ("remote_writer", 6),
     ("seed", 7), ("reading", 7), ("naming", 7), ("writing", 7), ("checkpointing", 7),
-    ("checking", 7), ("syncing", 7), ("run", 7), ("absent", 3),
-    ("store", 7), ("storage", 8),
+    ("checking", 7), ("collecting", 7), ("syncing", 7), ("run", 7), ("absent", 3),
+    ("store", 7), ("storage", 8), ("lockfile", 8),
     ("cli", 9), ("demo", 9), ("testing", 9), ("integrations", 9),
 ]  # fmt: skip
 NOT_EACH_OTHER = [

@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 
 import golden
+import holdfast
 import old_stores
 from holdfast.format import entry, manifest, recipe, spool, storefile, tree
 from independent import reader
@@ -155,6 +156,32 @@ def test_whole_stores(name: str) -> None:
             key: about["content"] for key, about in told["artifacts"].items()
         }
         _check_statistics(run)
+
+
+def test_names_and_snapshots() -> None:
+    lab = old_stores.STORES / "format-1-names"
+    wanted = expected(lab.name)
+    found = {
+        name: ":".join(filter(None, (about.get("run_id"), about.get("key"))))
+        for name, about in reader.aliases(lab).items()
+    }
+    assert found == {name: moves[-1] for name, moves in wanted["aliases"].items()}
+    (name, rows), *others = reader.snapshots(lab).items()
+    assert name == "paper/2025" and not others
+    told = wanted["snapshots"][name]
+    assert {f"runs/{run}/manifest/": number for run, number in told["runs"].items()} == {
+        prefix: row[1] for prefix, row in rows.items() if prefix.startswith("runs/")
+    }
+    assert {prefix for prefix in rows if prefix.startswith("aliases/")} == {
+        f"aliases/{alias}/" for alias in told["aliases"]
+    }
+    with holdfast.open(lab, at=name, cache=False) as then:
+        assert str(then.repository.as_of) == told["id"]
+        for run in then.runs(deleted=True):
+            for key, info in run.artifacts.items():
+                proven = reader.proof(then.proof(run.run_id, key))
+                assert proven[:2] == (told["id"], run.run_id)
+                assert proven[2][1:3] == [key, str(info.digest)]
 
 
 def _plain(artifact: Any) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import golden
 import holdfast
+from holdfast.backend.remote_connect import connect_remote
 from holdfast.cli import main
 from holdfast.errors import NotAStore, ReadOnly
 from holdfast.format import storefile
 from servers import buckets, swift
 from servers.base import Server
+from servers.faults import FaultProxy
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
 pytest.importorskip("s3fs", reason="these tests need s3fs: pip install 'holdfast[s3]'")
@@ -86,3 +90,46 @@ def test_init_says_what_to_do(
     assert main(["init", f"s3://{bucket}/lab"]) == 5
     assert "--single-writer" in capsys.readouterr().err
     assert main(["init", f"s3://{bucket}/lab", "--single-writer"]) == 0
+
+
+def _copied(bucket: str, options: dict[str, Any]) -> str:
+    """A store that was made elsewhere, and copied here with all its files, which are one."""
+    url = f"s3://{bucket}/lab"
+    connect_remote(url, options).put("store.json", golden.read("store.json"))
+    return url
+
+
+def test_a_store_that_was_copied_to_a_weak_server_is_not_written(
+    rclone: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = buckets.s3_options(rclone.url)
+    url = _copied(buckets.s3_bucket(rclone.url), options)
+    with holdfast.open(url, storage_options=options) as store:
+        run = store.start_run("copied", run_id="run", capture=False)
+        run.log({"loss": 1.0}, step=0)
+        left = run.finish()
+        assert left is not None
+        assert left.problem
+        assert "ignores the condition" in left.problem
+        assert "single_writer=True" in caplog.text
+        assert [stat.name for stat in store.repository.backend.walk("runs/")] == []
+    with holdfast.open(url, storage_options=options, single_writer=True) as store:
+        with store.start_run("copied", run_id="alone", capture=False) as run:
+            run.log({"loss": 1.0}, step=0)
+        assert store.metrics("alone", "loss").values.tolist() == [1.0]
+
+
+def test_a_machine_tries_a_server_once(
+    ceph: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with FaultProxy(ceph.url) as proxy:
+        options = buckets.s3_options(proxy.url)
+        url = _copied(buckets.s3_bucket(ceph.url), options)
+        for number in range(3):
+            monkeypatch.setattr("holdfast.proven._tried", {})  # as another process would
+            monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / f"machine {number // 2}"))
+            proxy.clear()
+            with holdfast.open(url, storage_options=options) as store:
+                assert proxy.count() == 1
+                store.start_run("copied", run_id=f"run-{number}", capture=False).finish()
+            assert bool(proxy.count("probe/")) == (number != 1)

@@ -130,30 +130,30 @@ class GoogleMachine(Machine):
         return connect_remote(url, buckets.google_options(self.endpoint))
 
 
-def _walk_the_machine(machine: type[Any], server: Server) -> None:
+MACHINES = {
+    "ceph": ("s3fs", CephMachine),
+    "moto": ("s3fs", CephMachine),
+    "azurite": ("adlfs", AzureMachine),
+    "google": ("gcsfs", GoogleMachine),
+}
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [(4, 10), pytest.param(40, 40, marks=pytest.mark.slow)],
+    ids=["a few", "many"],
+)
+@pytest.mark.parametrize("name", MACHINES)
+def test_any_order_of_operations(
+    name: str, examples: int, steps: int, request: pytest.FixtureRequest
+) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    machine.endpoint = server.url
-    few = settings(max_examples=4, stateful_step_count=10, deadline=None, database=None)
-    run_state_machine_as_test(machine, settings=few)
-
-
-def test_any_order_of_operations_on_ceph(ceph: Server) -> None:
-    _walk_the_machine(CephMachine, ceph)
-
-
-def test_any_order_of_operations_on_moto(moto: Server) -> None:
-    _walk_the_machine(CephMachine, moto)
-
-
-def test_any_order_of_operations_on_azure(azurite: Server) -> None:
-    pytest.importorskip("adlfs")
-    _walk_the_machine(AzureMachine, azurite)
-
-
-def test_any_order_of_operations_on_google(google: Server) -> None:
-    pytest.importorskip("gcsfs")
-    _walk_the_machine(GoogleMachine, google)
+    package, machine = MACHINES[name]
+    pytest.importorskip(package)
+    machine.endpoint = request.getfixturevalue(name).url
+    some = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None)
+    run_state_machine_as_test(machine, settings=some)
 
 
 # Requests, counted where they pass: at the server's door.

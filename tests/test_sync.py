@@ -15,7 +15,7 @@ from holdfast import absent
 from holdfast.backend.local import LocalBackend
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
-from holdfast.errors import InvalidValue, NotSynced
+from holdfast.errors import InvalidValue, NotSynced, Unavailable
 from holdfast.format import layout
 from holdfast.repository import connected
 from holdfast.store import ExperimentStore
@@ -30,10 +30,16 @@ class Watched:
         self.calls: list[tuple[str, str]] = []
         self.memory = MemoryBackend()
         self.store = ExperimentStore()
-        backend = WatchedBackend(self.memory, lambda *call: self.calls.append(call))
+        self.fault: Exception | None = None
+        backend = WatchedBackend(self.memory, self._watch)
         self.store.repository = connected(backend)
         self.store.store_id = self.store.repository.store_id
         self.store.url = f"memory://{self.store.store_id}"
+
+    def _watch(self, operation: str, name: str) -> None:
+        self.calls.append((operation, name))
+        if self.fault:
+            raise self.fault
 
     def names(self, prefix: str = "") -> dict[str, int]:
         return {stat.name: stat.size_bytes for stat in self.memory.walk(prefix)}
@@ -349,6 +355,42 @@ def test_open_runs_go_over_up_to_the_last_sealing(pair: tuple[Watched, Watched])
     run.finish()
     assert source.store.sync_to(target.store).open_runs == []
     same(source.store, target.store, "run")
+
+
+def test_following_a_run_until_it_ends(pair: tuple[Watched, Watched]) -> None:
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    reports = source.store.follow_to(target.store, every_seconds=0)
+    assert next(reports).open_runs == ["run"]
+    (head,) = target.names("heads/runs/")
+    seen = target.memory.stat(head).modified
+    run.log({"x": 1.0}, step=0)
+    assert next(reports).ok
+    assert target.memory.stat(head).modified > seen  # so it does not look as if it had crashed
+    target.fault = Unavailable("no answer came")
+    assert [one.code for one in next(reports).findings] == ["unavailable"]
+    target.fault = None
+    run.finish()
+    assert next(reports).runs == ["run"]
+    assert list(reports) == []
+    same(source.store, target.store, "run")
+
+
+def test_recovering_the_target_leaves_the_runs_of_others_alone(
+    pair: tuple[Watched, Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may go on where they came from: what became of them is said there."""
+    source, target = pair
+    run = source.store.start_run("e", run_id="run", capture=False)
+    with source.store.join_run("run", rank=1) as rank:
+        rank.log({"y": 1.0})
+        source.store.sync_to(target.store)
+        monkeypatch.setattr("holdfast.liveness.is_dead", lambda identity, beat: True)
+        assert target.store.recover() == []
+        monkeypatch.undo()
+    run.finish()
+    assert source.store.sync_to(target.store).ok
+    assert target.store.run("run").status.value == "Success"
 
 
 def test_ranks_go_along(pair: tuple[Watched, Watched]) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import holdfast
 import work_jobs
+from holdfast import verified_artifact
 from holdfast.errors import Corrupt, InvalidValue, MissingDependency
 from holdfast.repository import Repository
 from holdfast.work import spread, workers
@@ -78,7 +80,7 @@ def test_what_a_killed_process_had_is_done_again(repository: Repository) -> None
     with workers(repository, "processes:2") as crew:
         found = [one for one, _ in spread(repository, work_jobs.die_once, [*NAMES, "last"], crew)]
     assert sorted(found) == sorted([*NAMES, "last"])
-    assert repository.backend.get("died") == b""
+    assert len(repository.backend.get("died")) == 16
 
 
 def test_a_piece_that_kills_every_worker_is_given_up(repository: Repository) -> None:
@@ -113,3 +115,31 @@ def test_a_cluster_that_is_not_installed_is_said(
         workers(repository, f"{cluster}://127.0.0.1:1"),
     ):
         pass
+
+
+@pytest.mark.parametrize("executor", ["threads:3", "processes:2"])
+def test_compacting_and_packing_come_to_the_same_wherever_they_run(
+    tmp_path: Path, executor: str
+) -> None:
+    weights = np.random.default_rng(0).standard_normal(300_000).astype("f4")
+    for name, where in (("here", None), ("there", executor)):
+        with holdfast.open(tmp_path / name) as store:
+            for run_id in ("a", "b"):
+                with store.start_run("exp", run_id=run_id, capture=False) as run:
+                    for turn in range(3):
+                        run.log({"x": turn}, step=turn)
+                        run.log_artifact((weights + turn * 1e-3).tobytes(), key=f"{turn}.bin")
+            store.compact(executor=where)
+            store.materialize("a", executor=where)
+            packed = store.pack("b", executor=where)
+            assert [one.key for one in packed] == ["0.bin", "1.bin", "2.bin"]
+            assert store.fsck().findings == []
+            assert {"plain"} <= layouts(store, "a")
+            assert store.compact(dry_run=True) == []
+
+
+def layouts(store: holdfast.ExperimentStore, run_id: str) -> set[str]:
+    found = store.run(run_id).artifacts.values()
+    return set.intersection(
+        *(verified_artifact.layouts(store.repository.backend, one.digest) for one in found)
+    )

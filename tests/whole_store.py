@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import holdfast
 
@@ -50,10 +52,20 @@ def build(root: Path) -> None:
             tags = {f"key-{n}": "x" * 100 for n in range(60)} | {"turn": number}
             run_again.commit(run_again.load(), lambda state, tags=tags: {"tags": tags})
             run_again.commit(run_again.load(), lambda state, n=number: {"run": {"note": str(n)}})
+        store.alias("prod/best", "whole:plain")
+        store.snapshot("v1")
+        store.sign("v1", _new_key(root.parent / "key.pem"))
     subprocess.run(
         [sys.executable, "-c", _DYING, str(root)], check=False,
         env={**os.environ, "HOLDFAST_SYSTEM": "off"},
     )  # fmt: skip
+
+
+def _new_key(path: Path) -> Path:
+    key = ed25519.Ed25519PrivateKey.generate()
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
+    return path
 
 
 def files(root: Path) -> dict[str, bytes]:

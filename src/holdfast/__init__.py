@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from holdfast.checking import fsck, repair
     from holdfast.digest import Digest
     from holdfast.errors import HoldfastError
+    from holdfast.format.lockfile import Locked
+    from holdfast.lockfile import Checked, LockFile
     from holdfast.ops.aliases import Alias
     from holdfast.ops.ancestry import Lineage
     from holdfast.ops.diff import TensorChange
     from holdfast.ops.findings import Finding
     from holdfast.ops.fsck import Report
+    from holdfast.ops.gc import Collected, GcPlan, Removal
     from holdfast.ops.handle import StoredArtifact
     from holdfast.ops.look import TailRecord
+    from holdfast.ops.policy import Policy
     from holdfast.ops.publish import Unsent
     from holdfast.ops.repack import Repacked
     from holdfast.ops.repair import Repaired
@@ -48,16 +52,23 @@ _WHERE = {
     "Aligned": "together",
     "ArtifactInfo": "summary",
     "ArtifactRecord": "records",
+    "Checked": "lockfile",
+    "Collected": "ops.gc",
     "Digest": "digest",
     "ExperimentRecord": "records",
     "ExperimentStorage": "storage",
     "ExperimentStore": "store",
     "Finding": "ops.findings",
+    "GcPlan": "ops.gc",
     "HoldfastError": "errors",
     "InputInfo": "summary",
     "Lineage": "ops.ancestry",
+    "LockFile": "lockfile",
+    "Locked": "format.lockfile",
     "MetricRecord": "records",
     "MetricStats": "summary",
+    "Policy": "ops.policy",
+    "Removal": "ops.gc",
     "Repacked": "ops.repack",
     "Repaired": "ops.repair",
     "Report": "ops.fsck",
@@ -91,16 +102,23 @@ __all__ = [
     "Aligned",
     "ArtifactInfo",
     "ArtifactRecord",
+    "Checked",
+    "Collected",
     "Digest",
     "ExperimentRecord",
     "ExperimentStorage",
     "ExperimentStore",
     "Finding",
+    "GcPlan",
     "HoldfastError",
     "InputInfo",
     "Lineage",
+    "LockFile",
+    "Locked",
     "MetricRecord",
     "MetricStats",
+    "Policy",
+    "Removal",
     "Repacked",
     "Repaired",
     "Report",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from holdfast.backend.base import Backend
-from holdfast.errors import BackendError, Corrupt, NameExists, NameNotFound
+from holdfast.errors import BackendError, Corrupt, InvalidState, NameExists, NameNotFound
 from holdfast.format import entry as entries
-from holdfast.format import layout, manifest
+from holdfast.format import gc, layout, manifest
 from holdfast.format.entry import Entry
 from holdfast.format.manifest import State
 from holdfast.ids import new_nonce
@@ -52,8 +52,12 @@ class Chain:
         Corrupt when a needed entry is damaged or missing: an older state is never passed off as the
         newest.
         """
-        newest = self._newest(self._numbers() if listed is None else listed)
-        return EMPTY if newest < 0 else self._state_at(newest)
+        newest, missing = _newest(self._numbers() if listed is None else listed)
+        if newest < 0:
+            return EMPTY
+        if missing is not None:
+            return self._collected(newest, missing)
+        return self._state_at(newest)
 
     def after(self, before: Snapshot) -> Snapshot | None:
         """The state one entry later; None while there is none. Raises Corrupt."""
@@ -83,36 +87,51 @@ class Chain:
         return self.load()
 
     def _numbers(self) -> list[int]:
-        found = (stat.name for stat in self.backend.walk(self.prefix))
-        # Another alias may lie below this one: `aliases/prod/00000003`, `aliases/prod/resnet/00000000`.
-        own = (name for name in found if "/" not in name[len(self.prefix) :])
-        return [number for name in own if (number := layout.entry_number(name)) is not None]
+        found = (
+            layout.own_number(self.prefix, stat.name) for stat in self.backend.walk(self.prefix)
+        )
+        return [number for number in found if number is not None]
 
-    def _newest(self, numbers: Iterable[int]) -> int:
-        present = set(numbers)
-        if present and len(present) != max(present) + 1:
-            missing = next(n for n in range(max(present)) if n not in present)
+    def _collected(self, newest: int, missing: int) -> Snapshot:
+        """The state of a run that is collected: its last entry is all that must be there of its chain."""
+        entry, tip = self.read(newest)
+        if not entry.full or not gc.is_collected(self._body(entry)):
             place = layout.entry(self.prefix, missing)
             raise Corrupt(f"{place} is missing, although later entries are there", place=place)
-        return max(present, default=-1)
+        return Snapshot(self._body(entry), newest, tip)
 
     def _state_at(self, newest: int) -> Snapshot:
         """Go back from entry `newest` to the nearest full one, then forward again, change by change."""
-        entry, tip = self.read(newest)
+        found = self._backwards(newest)
+        entry, tip = next(found)
         changes = []
         while not entry.full:
             changes.append(self._body(entry))
-            entry = self._before(entry)
+            before, before_tip = next(found)
+            if before_tip != entry.prev:
+                raise self._unlinked(entry.number)
+            entry = before
         state = self._body(entry)
         for change in reversed(changes):
             state = manifest.apply(state, change)
         return Snapshot(state, newest, tip)
 
-    def _before(self, entry: Entry) -> Entry:
-        before, tip = self.read(entry.number - 1)
-        if tip != entry.prev:
-            raise self._unlinked(entry.number)
-        return before
+    def _backwards(self, newest: int) -> Iterator[tuple[Entry, bytes]]:
+        """(entry, sha256 of its file) from `newest` on. Where each is a request, the further back it goes
+        the more are asked for together."""
+        last, count = newest // layout.FULL_EVERY * layout.FULL_EVERY, 1
+        number = newest
+        while number >= last:
+            numbers = range(number, max(number - count, last - 1), -1)
+            places = [layout.entry(self.prefix, one) for one in numbers]
+            try:
+                files = self.backend.get_many(places) if len(places) > 1 else [None]
+            except NameNotFound:
+                files = [None] * len(places)  # one by one: the error names the one
+            for one, data in zip(numbers, files, strict=True):
+                yield self.read(one) if data is None else self._decoded(one, data)
+            number -= len(numbers)
+            count = count if self.backend.capabilities.append else 2 * count
 
     def _body(self, entry: Entry) -> State:
         return manifest.check_state(entry.body, place=layout.entry(self.prefix, entry.number))
@@ -124,7 +143,11 @@ class Chain:
     def check(self) -> None:
         """Read every entry from the first on. Raises Corrupt, naming the first bad one."""
         before: bytes | None = None
-        for number in range(self._newest(self._numbers()) + 1):
+        newest, missing = _newest(self._numbers())
+        if missing is not None:
+            self._collected(newest, missing)
+            return
+        for number in range(newest + 1):
             entry, tip = self.read(number)
             if entry.prev != before:
                 raise self._unlinked(number)
@@ -133,32 +156,40 @@ class Chain:
     def read(self, number: int) -> tuple[Entry, bytes]:
         """(entry, sha256 of its file). Raises Corrupt, naming the file."""
         place = layout.entry(self.prefix, number)
-        entry, tip = self._read_once(place)
-        if entry.number != number:
-            raise Corrupt(f"{place} is damaged: it says it is entry {entry.number}", place=place)
-        return entry, tip
-
-    def _read_once(self, place: str) -> tuple[Entry, bytes]:
         try:
-            data = self.backend.get(place)
+            return self._decoded(number, self.backend.get(place))
         except NameNotFound as error:
             raise Corrupt(f"{place} is missing", place=place) from error
-        return entries.decode(data, place=place), hashlib.sha256(data).digest()
 
-    def commit(self, base: Snapshot, decide: Decide, *, full: bool = False) -> Snapshot:
+    def _decoded(self, number: int, data: bytes) -> tuple[Entry, bytes]:
+        place = layout.entry(self.prefix, number)
+        entry = entries.decode(data, place=place)
+        if entry.number != number:
+            raise Corrupt(f"{place} is damaged: it says it is entry {entry.number}", place=place)
+        return entry, hashlib.sha256(data).digest()
+
+    def commit(
+        self, base: Snapshot, decide: Decide, *, full: bool = False, anew: bool = False
+    ) -> Snapshot:
         """Append what `decide` makes of the newest state; `base` is the caller's idea of it.
 
         With `full` the new entry holds the whole state, so that one GET reads it: for a state that
-        many will read and few will change, such as the one that ends a run.
+        many will read and few will change, such as the one that ends a run. With `anew`, what `decide`
+        returns is the whole new state.
         `decide` is asked again each time another writer was quicker, and may raise to give up.
-        Raises BackendError; then the entry is not there or was never acknowledged to anybody.
+        Raises BackendError; then the entry is not there or was never acknowledged to anybody. Raises
+        InvalidState for a run that is collected.
         """
         for _ in range(_MOST_CONFLICTS):
             change = decide(base.state)
             if not change:
                 return base
+            if gc.is_collected(base.state):
+                raise InvalidState(
+                    f"{self.prefix.rstrip('/')} was removed and collected: nothing can be added to it"
+                )
             try:
-                return self._append(base, change, full)
+                return self._append(base, change, full or anew, anew)
             except NameExists:
                 base = self.load()
         raise BackendError(
@@ -166,15 +197,15 @@ class Chain:
             name=self.prefix,
         )
 
-    def _append(self, base: Snapshot, change: State, full: bool) -> Snapshot:
+    def _append(self, base: Snapshot, change: State, full: bool, anew: bool) -> Snapshot:
         number = base.number + 1
-        state = manifest.apply(base.state, change)
+        state = change if anew else manifest.apply(base.state, change)
         entry = Entry(number, base.tip, new_nonce(), time.time_ns(), True, state)
         data = _encoded(entry, change, full or entries.must_be_full(number))
         # The hint goes first: it may run ahead of the chain but never fall behind it.
         self.beat(number)
         self._create(layout.entry(self.prefix, number), data, entry.nonce)
-        if base.number >= 0:
+        if base.number >= 0 and layout.has_head(self.prefix):
             with suppress(BackendError):
                 self.backend.delete(layout.head(self.prefix, base.number))
         return Snapshot(state, number, hashlib.sha256(data).digest())
@@ -195,7 +226,17 @@ class Chain:
 
     def beat(self, number: int) -> None:
         """Write the head hint of entry `number` again: its time is the writer's heartbeat."""
-        self.backend.put(layout.head(self.prefix, number), b"holdfast head\n")
+        if layout.has_head(self.prefix):
+            self.backend.put(layout.head(self.prefix, number), b"holdfast head\n")
+
+
+def _newest(numbers: Iterable[int]) -> tuple[int, int | None]:
+    """(the greatest number, -1 for none; the first below it that is missing)."""
+    present = set(numbers)
+    newest = max(present, default=-1)
+    if len(present) == newest + 1:
+        return newest, None
+    return newest, next(n for n in range(newest) if n not in present)
 
 
 def _encoded(entry: Entry, change: State, full: bool) -> bytes:

@@ -154,6 +154,12 @@ class NameExists(BackendError):
     code = "name_exists"
 
 
+class NameRetired(BackendError):
+    """What was stored under that name was collected: the bytes need a name that is new."""
+
+    code = "name_retired"
+
+
 class AccessDenied(BackendError):
     code = "access_denied"
 

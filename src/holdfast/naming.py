@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from holdfast.errors import InvalidValue, Unavailable
 from holdfast.format.address import parse
 from holdfast.format.alias import Target
-from holdfast.ops import aliases, resolve, snapshots
-from holdfast.ops.aliases import ANYTHING, Alias
+from holdfast.ops import alias_moves, aliases, resolve, snapshots
+from holdfast.ops.alias_moves import ANYTHING
+from holdfast.ops.aliases import Alias
 from holdfast.ops.handle import StoredArtifact
 from holdfast.ops.lookup import find_run
 from holdfast.ops.resolve import At
@@ -38,6 +39,14 @@ class NamingMethods:
         """
         return StoredArtifact.of(self.repository, self._artifact(address, key, at))
 
+    def settled(self, address: str) -> StoredArtifact:
+        """The artifact at an address, to be kept: one named by its digest alone is told from a directory.
+        Raises what `artifact` raises."""
+        self._artifact(address)  # which refuses a run
+        return StoredArtifact.of(
+            self.repository, resolve.settled(self.repository, self._ask, address)
+        )
+
     def resolve(self, address: str, *, at: At = None) -> str:
         """The address without aliases and versions: a run's id, `RUN:KEY` or `sha256:…`. Raises what
         `artifact` raises."""
@@ -52,7 +61,9 @@ class NamingMethods:
         number of a generation; else AliasMoved. Raises InvalidValue, NotFound.
         """
         self._caught_up()
-        return aliases.move(self._alias(name), name, self._named(name, to), expect)
+        return alias_moves.move(
+            self.repository, self._alias(name), name, self._named(name, to), expect
+        )
 
     def aliases(self, under: str = "") -> list[Alias]:
         """Every alias that names something; with `under`, that one and those below it (`prod`,
@@ -71,12 +82,12 @@ class NamingMethods:
 
     def delete_alias(self, name: str, *, expect: Any = ANYTHING) -> Alias:
         """Have it name nothing; its history stays, and `undo_alias` undoes. `expect` as in `alias`."""
-        return aliases.move(self._alias(name), name, None, expect)
+        return alias_moves.move(self.repository, self._alias(name), name, None, expect)
 
     def undo_alias(self, name: str) -> Alias:
         """Have it name what it named before its newest move (or undoing). Raises AliasNotFound,
         AliasMoved when somebody moves it meanwhile."""
-        return aliases.undo(self._alias(name), name)
+        return alias_moves.undo(self.repository, self._alias(name), name)
 
     def versions(self, experiment: str, key: str) -> list[Version]:
         """The artifacts of one key over the runs of an experiment (its name or id), oldest first.

@@ -91,9 +91,13 @@ class Outbox:
             self.place.delete(_change(number))
         for name in names:
             self.place.delete(name)
+        self.forget_ready()
+        self._sweep()
+
+    def forget_ready(self) -> None:
+        """Remove what was made of the originals; it can be made again as long as those are there."""
         for stat in list(self.ready.walk("")):
             self.ready.delete(stat.name)
-        self._sweep()
 
     def _sweep(self) -> None:
         """Remove the originals if no change waits for any."""

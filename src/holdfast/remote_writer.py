@@ -85,6 +85,7 @@ class RemoteWriter(RunWriter):
         default: str,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> artifacts.How:
         """As it is: what it shares with others is in the store, and the publisher looks for that."""
         wanted, plain = Wanted(layout or default, compact), artifacts.How(Wanted("plain"), Lineage)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from holdfast import proven
 from holdfast.backend.base import Backend
 from holdfast.backend.cached import CachedBackend
 from holdfast.backend.cachefiles import user_cache
@@ -19,6 +20,7 @@ from holdfast.backend.local import LocalBackend
 from holdfast.backend.probe import weakness
 from holdfast.backend.wrap import WatchedBackend, refuse_writes
 from holdfast.chain import Chain
+from holdfast.condemned import Condemned
 from holdfast.digest import Digest
 from holdfast.errors import (
     BackendError,
@@ -29,12 +31,12 @@ from holdfast.errors import (
     Unavailable,
     UnsupportedFormat,
 )
-from holdfast.format import layout, storefile
+from holdfast.format import gc, layout, storefile
 from holdfast.timestamp import Timestamp
 
 SINGLE_WRITER = "single-writer"  # the storage has no exclusive create, and its user goes on
 # What this version understands.
-_FEATURES: dict[str, set[str]] = {"read": set(), "write": {SINGLE_WRITER}}
+_FEATURES: dict[str, set[str]] = {"read": set(), "write": {SINGLE_WRITER, gc.FEATURE}}
 _ONE_WRITER = (
     "the storage of this store cannot keep several writers apart; if yours is the only one, "
     "open it with single_writer=True"
@@ -54,8 +56,13 @@ class Repository:
     read_only: bool
     as_of: Digest | None = None  # the snapshot that it shows, if it is not the store as it is now
     answered: bool = True  # False for a remote store that was opened while it could not be reached
+    alone: bool = (
+        True  # True where no other process writes, or the storage keeps writers apart by itself
+    )
     # How to open it in another process; never stored, and never shown, since they may hold a secret.
     options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    # The log of the collectors, as far as it was read.
+    condemned: Condemned = field(default_factory=Condemned, repr=False, compare=False)
 
     @property
     def is_remote(self) -> bool:
@@ -72,6 +79,14 @@ class Repository:
     def hasty(self, seconds: float = HASTY_SECONDS) -> Repository:
         """The same, for who tries again later: it gives up a store that does not answer sooner."""
         return replace(self, backend=_within(self.backend, seconds))
+
+    def ensure_apart(self) -> None:
+        """Before anything is sent: the server keeps writers apart, as this machine has seen itself.
+
+        Raises ReadOnly if it does not, BackendError.
+        """
+        if not self.alone:
+            proven.ensure(self.backend, os.path.join(state_folder(), "stores"))
 
     def is_there(self) -> bool:
         """Does the backend hold this store? Raises Unavailable, NameNotFound, Corrupt."""
@@ -111,7 +126,7 @@ def open_repository(
     backend = connect(url, storage_options)
     about, answered = _known(backend)
     if about is None:
-        if not create or read_only:
+        if not create or read_only or not backend.capabilities.writable:
             raise NotAStore(
                 f"{backend.url} is not a Holdfast store: make one with `holdfast init`",
                 url=backend.url,
@@ -121,11 +136,15 @@ def open_repository(
     backend = _with_cache(backend, about) if cache else backend
     if read_only:
         opened = _wired(WatchedBackend(backend, refuse_writes), about, True)
+    elif not backend.capabilities.writable:
+        refuse = partial(refuse_writes, why="a store of this kind can only be read")
+        opened = _wired(WatchedBackend(backend, refuse), about, True)
     elif SINGLE_WRITER in about["features"]["write"] and not single_writer:
         refuse = partial(refuse_writes, why=_ONE_WRITER)
         opened = _wired(WatchedBackend(backend, refuse), about, True)
     else:
-        opened = replace(_wired(backend, about, False), answered=answered)
+        alone = single_writer or backend.capabilities.append
+        opened = replace(_wired(backend, about, False), answered=answered, alone=alone)
     return replace(opened, options=storage_options)
 
 
@@ -272,17 +291,18 @@ def _found(backend: Backend, single_writer: bool) -> dict[str, Any]:
 def _needed(backend: Backend, single_writer: bool) -> list[str]:
     """The features without which the new store must not be written. Raises NotAStore."""
     if backend.capabilities.append:
-        return []  # a disk or this process's memory, whose contract our own tests keep
+        return [gc.FEATURE]  # a disk or this process's memory, whose contract our own tests keep
     problem = weakness(backend)
     if problem is None:
-        return []
+        proven.note(backend, os.path.join(state_folder(), "stores"))
+        return [gc.FEATURE]
     if not single_writer:
         raise NotAStore(
             f"no store can be made at {backend.url}: {problem}. If only one process will ever write "
             "at a time, say so: single_writer=True, or `holdfast init --single-writer`",
             url=backend.url,
         )
-    return [SINGLE_WRITER]
+    return [gc.FEATURE, SINGLE_WRITER]
 
 
 def _check_place(root: str) -> None:

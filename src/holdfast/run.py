@@ -11,6 +11,7 @@ from holdfast.errors import InvalidValue
 from holdfast.format import inputs
 from holdfast.names import check_key
 from holdfast.ops import artifacts, checkpoints
+from holdfast.ops.adding import storing
 from holdfast.ops.tags import checked_tags
 from holdfast.records import RunStatus
 from holdfast.summary import ArtifactInfo
@@ -76,10 +77,14 @@ class Run:
         """
         self._refuse_finished()
         check_key("artifact", key)
-        with self._writer.storing(key) as place:
-            about = self._stored(place, source, key, layout, base, compact)
-            self._writer.commit({"artifacts": {key: about}})
-        return ArtifactInfo.from_state(key, about)
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            with self._writer.storing(key) as place:
+                about = self._stored(place, held[key], key, layout, base, compact)
+                self._writer.commit({"artifacts": {key: about}})
+            return about
+
+        return ArtifactInfo.from_state(key, storing({key: source}, store))
 
     def _stored(
         self,
@@ -89,9 +94,10 @@ class Run:
         layout: str | None = None,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> dict[str, Any]:
         """Store the bytes of what will be the artifact `key`; returns what the manifest says of it."""
-        how = self._writer.how(key, source, layout, self.store.layout, base, compact)
+        how = self._writer.how(key, source, layout, self.store.layout, base, compact, kept)
         return artifacts.store(place, source, None, how)
 
     def log_checkpoint(
@@ -125,12 +131,19 @@ class Run:
             values = self.store.metrics(self.id, best.metric, last=1).values
             about["metrics"] = {best.metric: float(values[-1])}
             about["best"] = {"metric": best.metric, "mode": best.mode}
-        with self._writer.storing(key) as place, checkpoints.as_file(state, format) as path:
-            artifact = self._stored(place, path, key, **how)
-            self._writer.commit(
-                lambda state: checkpoints.change(state, key, artifact, about, last, best)
-            )
-        return ArtifactInfo.from_state(key, artifact)
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            with self._writer.storing(key) as place:
+                artifact = self._stored(
+                    place, held[key], key, kept=checkpoints.kept(last, best), **how
+                )
+                self._writer.commit(
+                    lambda state: checkpoints.change(state, key, artifact, about, last, best)
+                )
+            return artifact
+
+        with checkpoints.as_file(state, format) as path:
+            return ArtifactInfo.from_state(key, storing({key: path}, store))
 
     def log_artifacts(self, sources: Mapping[str, artifacts.Source]) -> dict[str, ArtifactInfo]:
         """Store many sources by their keys, several at once; all of them become part of the run in one
@@ -138,13 +151,18 @@ class Run:
         self._refuse_finished()
         for key in sources:
             check_key("artifact", key)
-        with self._writer.storing(*sources) as place:
-            hows = {
-                key: self._writer.how(key, source, None, self.store.layout)
-                for key, source in sources.items()
-            }
-            abouts = artifacts.store_many(place, sources, hows.__getitem__)
-            self._writer.commit({"artifacts": abouts} if abouts else {})
+
+        def store(held: Mapping[str, Any]) -> dict[str, Any]:
+            with self._writer.storing(*held) as place:
+                hows = {
+                    key: self._writer.how(key, source, None, self.store.layout)
+                    for key, source in held.items()
+                }
+                abouts = artifacts.store_many(place, held, hows.__getitem__)
+                self._writer.commit({"artifacts": abouts} if abouts else {})
+            return abouts
+
+        abouts = storing(sources, store)
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
 
     def use_artifact(self, artifact: Any, key: str | None = None) -> StoredArtifact:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 from holdfast.checking import CheckingMethods
 from holdfast.checkpointing import CheckpointMethods
+from holdfast.collecting import CollectingMethods
 from holdfast.errors import HoldfastError
 from holdfast.naming import NamingMethods
 from holdfast.ops import artifacts, runs
@@ -52,6 +53,7 @@ class ExperimentStore(
     NamingMethods,
     CheckpointMethods,
     CheckingMethods,
+    CollectingMethods,
     SigningMethods,
     SyncMethods,
     SeedMethods,
@@ -93,10 +95,10 @@ class ExperimentStore(
             single_writer=single_writer,
             cache=cache,
         )
-        if at is not None:
-            self.repository = pinned(self.repository, at)
         self.store_id = self.repository.store_id
         self.url = self.repository.backend.url
+        if at is not None:
+            self.repository = pinned(self.repository, at)
         WritingMethods.__init__(self)
         self._begin_publishing(publish_seconds, backlog_bytes)
         self._in_memory = url is None or not cache or str(url).startswith("memory://")
@@ -326,7 +328,8 @@ class ExperimentStore(
         from holdfast.ops.refresh import refresh
 
         if self._index is None:
-            self._index = Catalog.open(self.store_id, self.url, memory=self._in_memory)
+            url = self.repository.backend.url  # which says at which snapshot
+            self._index = Catalog.open(self.store_id, url, memory=self._in_memory)
         for problem in refresh(self.repository, self._index):
             warnings.warn(f"{problem.message} (left out of the list)", stacklevel=4)
         return self._index

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from holdfast.ops.sync_plan import Plan
     from holdfast.repository import Repository
     from holdfast.store import ExperimentStore
-    from holdfast.summary import RunSummary
 
 
 class SyncMethods:
@@ -86,20 +85,21 @@ class SyncMethods:
     ) -> Iterator[SyncReport]:
         """`sync_to` again and again, with a report each time, until none of the runs is open any more.
 
-        An object store that does not answer is tried again the next time; its report says so. Raises what
-        `sync_to` raises otherwise.
+        Meanwhile open runs show as running in the target. An object store that does not answer is tried
+        again the next time; its report says so. Raises what `sync_to` raises otherwise.
         """
-        from holdfast.ops.sync import unavailable
+        from holdfast.ops.sync import beat, unavailable
 
         other = _opened(target)
         try:
             while True:
-                is_open = any(run.status.value == "Running" for run in self._live(where))
+                is_open = self._open_among(where)
                 try:
-                    yield self.sync_to(other, where, **options)  # type: ignore[misc]
+                    report = self.sync_to(other, where, **options)
+                    beat(other.repository, is_open)
                 except Unavailable as error:
-                    yield unavailable(self.url, other.url, error)
-                    is_open = True
+                    report = unavailable(self.url, other.url, error)
+                yield report  # type: ignore[misc]
                 if not is_open:
                     return
                 time.sleep(every_seconds)
@@ -121,8 +121,11 @@ class SyncMethods:
         with suppress(BackendError):  # it is a convenience
             _peers().put(self.repository.store_id, place.encode())
 
-    def _live(self, where: str | None) -> list[RunSummary]:
-        return [run for run in self.runs(where) if not run.crashed]
+    def _open_among(self, where: str | None) -> dict[str, int]:
+        """The runs that are being written, with the number of their newest entry."""
+        found = self.runs(where)
+        is_open = (run for run in found if run.status.value == "Running" and not run.crashed)
+        return {run.run_id: run.generation for run in is_open}
 
 
 def _peers() -> LocalBackend:

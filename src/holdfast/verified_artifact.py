@@ -59,6 +59,8 @@ def find(backend: Backend, digest: Digest) -> Recipe | None:
     found, problem = recipes(backend, digest)
     if not found and problem:
         raise problem
+    if len(found) > 1:  # one that a collector has made void is none
+        found = [made_of for made_of in found if whole(backend, made_of)] or found
     return best(found) if found else None
 
 
@@ -83,6 +85,14 @@ def layouts(backend: Backend, digest: Digest, size_bytes: int | None = None) -> 
     )
     intact = plain and (own or (size or 0) <= CHUNK_BYTES)
     return ({"plain"} if intact else set()) | ({"packed"} if packed else set())
+
+
+def is_whole(backend: Backend, digest: Digest, size_bytes: int | None = None) -> bool:
+    """Whether the artifact can be read: all files of one way to do so are in the store."""
+    size = has_blob(backend, digest)
+    if size is not None and size_bytes in (None, size):
+        return True
+    return any(whole(backend, made_of) for made_of in recipes(backend, digest)[0])
 
 
 def whole(backend: Backend, made_of: Recipe) -> bool:
@@ -198,7 +208,10 @@ def _packed(
 
 
 def _unpacked(
-    backend: Backend, made_of: Recipe, size_bytes: int | None, twins: Sequence[Recipe] = ()
+    backend: Backend,
+    made_of: Recipe,
+    size_bytes: int | None,
+    twins: Sequence[Recipe] | None = None,
 ) -> Iterator[Any]:
     place = layout.recipes(made_of.artifact)
     if size_bytes is not None and size_bytes != made_of.size_bytes:

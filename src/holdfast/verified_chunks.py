@@ -32,13 +32,17 @@ _FETCHERS = 2  # stretches that are asked for at once
 
 
 class Chunks:
-    """The chunks of one recipe; `twins` are other recipes of the same artifact. Any number of threads may
-    read at once. What is raised is Corrupt or DigestMismatch, naming the artifact, the file and the range."""
+    """The chunks of one recipe. With `twins`, all recipes of the same artifact that are known, what is
+    damaged is looked for there and in its blob. Any number of threads may read at once.
 
-    def __init__(self, backend: Backend, made_of: Recipe, twins: Sequence[Recipe] = ()) -> None:
+    What is raised is Corrupt or DigestMismatch, naming the artifact, the file and the range."""
+
+    def __init__(
+        self, backend: Backend, made_of: Recipe, twins: Sequence[Recipe] | None = None
+    ) -> None:
         self._backend = backend
         self.recipe = made_of
-        self._twins = [twin for twin in twins if twin is not made_of]
+        self._twins = twins
 
     def chunk(self, number: int, stored: Stored | None = None) -> Bytes:
         """The plain bytes of chunk `number`. What is damaged, or not in `stored`, is read (once more)."""
@@ -136,6 +140,8 @@ class Chunks:
 
     def _elsewhere(self, index: int) -> Bytes | None:
         """The bytes of a piece from the artifact's own blob, or by another of its recipes."""
+        if self._twins is None:
+            return None
         chunk, start = self.recipe.piece(index), int(self.recipe.starts[index])
         for data in self._twin_bytes(start, start + chunk.size_bytes):
             if blake3(data.data).digest() == chunk.id:
@@ -149,7 +155,9 @@ class Chunks:
                 yield np.frombuffer(self._backend.get_range(name, start, stop - start), np.uint8)
         except NameNotFound:
             pass
-        for twin in self._twins:
+        for twin in self._twins or ():
+            if twin is self.recipe:
+                continue
             try:
                 parts = list(Chunks(self._backend, twin).between(start, stop))
             except Corrupt:

@@ -22,7 +22,7 @@ class Ranges:
         artifact: Digest,
         made_of: Recipe | None,
         *,
-        twins: Sequence[Recipe] = (),
+        twins: Sequence[Recipe] | None = None,
         whole: Callable[[], bytes] = bytes,
     ) -> None:
         self._backend, self._twins = backend, twins

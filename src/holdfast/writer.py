@@ -23,7 +23,7 @@ from holdfast.format import layout, marks, spool
 from holdfast.format.manifest import State
 from holdfast.ids import new_writer_id
 from holdfast.keeper import Keeper
-from holdfast.ops import artifacts, ranks
+from holdfast.ops import artifacts, ranks, references
 from holdfast.ops.compact import tidy
 from holdfast.ops.orphans import orphans
 from holdfast.ops.publish import Unsent
@@ -356,7 +356,7 @@ class RunWriter:
     @contextmanager
     def storing(self, *keys: str) -> Iterator[Repository]:
         """Where the artifacts `keys` are stored before `commit` makes them part of the run, all within."""
-        yield self.repository
+        yield references.writable(self.repository)
 
     def how(
         self,
@@ -366,9 +366,11 @@ class RunWriter:
         default: str,
         base: str | None = None,
         compact: bool = False,
+        kept: int | None = None,
     ) -> artifacts.How:
         """How an artifact is stored there: in `layout`, or else in the `default` of the store."""
-        return artifacts.how(self.repository, self.run_id, key, layout or default, base, compact)
+        layout = layout or default
+        return artifacts.how(self.repository, self.run_id, key, layout, base, compact, kept)
 
     def end(
         self,
@@ -399,10 +401,10 @@ class RunWriter:
     def commit(self, change: State | Decide) -> None:
         """Publish a change of the manifest that has nothing to do with points, or what is decided on it."""
         with self._slow:
-            chain = self.repository.manifest(self.run_id)
             known = self.snapshot if self.rank is None else None
             decide = change if callable(change) else lambda state: change
-            after = chain.commit(known or chain.load(), decide)
+            prefix = layout.manifest(self.run_id)
+            after = references.commit(self.repository, prefix, decide, base=known)
             if self.rank is None:
                 self.snapshot = after
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import ids, provenance
 from holdfast.backlog import Backlog
+from holdfast.digest import Digest
 from holdfast.errors import Unavailable
 from holdfast.format import layout
 from holdfast.format.outbox import Pending
 from holdfast.keeper import Keeper
 from holdfast.names import check_id, check_key, check_rank
-from holdfast.ops import artifacts, publish, ranks, runs
+from holdfast.ops import adding, artifacts, publish, ranks, runs
 from holdfast.ops.lookup import find_run
-from holdfast.ops.repack import Repacked, repack
+from holdfast.ops.repack import Repacked, repack, repack_alone
 from holdfast.ops.tags import checked_config, checked_tags
 from holdfast.outbox import outboxes
 from holdfast.publisher import Publisher
@@ -37,6 +38,7 @@ class WritingMethods:
     """Mixed into ExperimentStore."""
 
     repository: Repository
+    store_id: str
     layout: str
     _chosen: Callable[[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]
 
@@ -172,9 +174,7 @@ class WritingMethods:
         run_id = find_run(self.repository, run_id)
         check_key("artifact", key)
         how = artifacts.how(self.repository, run_id, key, layout or self.layout, base, compact)
-        about = artifacts.store(self.repository, source, progress, how)
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": {key: about}})
+        about = adding.add(self.repository, run_id, key, source, how, progress)
         return ArtifactInfo.from_state(key, about)
 
     def pack(
@@ -190,10 +190,14 @@ class WritingMethods:
         against the version it was stored after, or against `base` (a key of the run, or a digest).
 
         What is packed already is left alone, unless `compact` asks for some percent more. Nothing is
-        removed, and stopping it loses nothing. `executor` runs it, as in `fsck`.
+        removed, and stopping it loses nothing. Instead of a run `address` may be the digest of one artifact.
+        `executor` runs it, as in `fsck`.
 
         Raises ArtifactNotFound, Corrupt, BackendError.
         """
+        if address.startswith("sha256:"):
+            of = Digest.parse(address)
+            return repack_alone(self.repository, of, layout="packed", base=base, compact=compact)
         run_id, keys = self._chosen(address, keys)
         return repack(
             self.repository,
@@ -213,8 +217,10 @@ class WritingMethods:
         executor: str | Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Repacked]:
-        """Store artifacts of a run (all, without keys; or that of an address) plain, each a file that
-        `sha256sum` can check."""
+        """Store artifacts of a run (all, without keys; or that of an address, or the one with a digest)
+        plain, each a file that `sha256sum` can check."""
+        if address.startswith("sha256:"):
+            return repack_alone(self.repository, Digest.parse(address), layout="plain")
         run_id, keys = self._chosen(address, keys)
         return repack(
             self.repository, run_id, keys, layout="plain", executor=executor, progress=progress
@@ -227,9 +233,7 @@ class WritingMethods:
         run_id = find_run(self.repository, run_id)
         for key in sources:
             check_key("artifact", key)
-        abouts = artifacts.store_many(self.repository, sources, self._how(run_id))
-        chain = self.repository.manifest(run_id)
-        chain.commit(chain.load(), lambda state: {"artifacts": abouts} if abouts else {})
+        abouts = adding.add_many(self.repository, run_id, sources, self._how(run_id))
         return {key: ArtifactInfo.from_state(key, about) for key, about in abouts.items()}
 
     def _how(self, run_id: str) -> Callable[[str], artifacts.How]:
@@ -289,7 +293,9 @@ class WritingMethods:
         found = runs.new_experiment(experiment_id, name)
         writer.begin(
             Pending(layout.experiment(experiment_id), found, "found"),
-            Pending(layout.manifest(run_id), runs.first_state(run_id, sections), "begin"),
+            Pending(
+                layout.manifest(run_id), runs.first_state(run_id, sections, self.store_id), "begin"
+            ),
         )
         writer.publisher.add(writer)  # only now: both are sent, or none
         writer.await_begun(BEGIN_SECONDS)

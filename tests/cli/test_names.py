@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +165,40 @@ def test_lineage_as_lines_dot_and_json(capsys: Out) -> None:
     assert [r["run_id"] for r in ok_json(capsys, "lineage", "three")["runs"]] == ["one", "three"]
     assert "made by" in ok(capsys, "show", "three")
     assert ok_json(capsys, "show", "three")["inputs"][0]["address"] == "one:model.pt"
+
+
+def test_a_project_locks_and_a_job_gets(capsys: Out, tmp_path: Path) -> None:
+    assert "locks nothing" in ok(capsys, "lock", "ls")
+    assert call(capsys, "lock", "get")[0] == 2
+    ok(capsys, "alias", "set", "prod", "one:model.pt")
+    assert "sha256:" in ok(capsys, "lock", "add", "models/a.pt", "prod")
+    added = ok_json(capsys, "lock", "add", "b.pt", "two:model.pt")
+    assert (added["name"], added["store"], added["run"]) == ("b.pt", "holdfast", "two")
+    assert [one["name"] for one in ok_json(capsys, "lock", "ls")] == ["b.pt", "models/a.pt"]
+    assert "prod" in ok(capsys, "lock", "ls")
+    assert ok(capsys, "lock", "get").split() == ["b.pt", "models/a.pt"]
+    assert Path("models/a.pt").read_text() == "the model of one"
+    got = ok_json(capsys, "lock", "get", "b.pt", "--to", "out", "--store", "holdfast")
+    assert got == {"b.pt": "out/b.pt"} and Path("out/b.pt").read_text() == "the model of two"
+    assert "2 of 2 artifacts are there" in ok(capsys, "lock", "check")
+    ok(capsys, "lock", "rm", "b.pt")
+    assert call(capsys, "lock", "rm", "b.pt")[0] == 3
+
+
+def test_a_locked_artifact_that_was_replaced_is_told(capsys: Out, tmp_path: Path) -> None:
+    ok(capsys, "lock", "add", "model", "one:model.pt")
+    (locked,) = ok_json(capsys, "lock", "ls")
+    blob = tmp_path / "holdfast/blobs/sha256" / locked["sha256"][:2] / locked["sha256"]
+    blob.write_bytes(b"the model of 0ne")
+    found = hashlib.sha256(b"the model of 0ne").hexdigest()
+    code, out, err = call(capsys, "lock", "get")
+    assert (code, out) == (4, "")
+    assert all(part in err for part in ("model", locked["sha256"], found))
+    code, out, err = call(capsys, "lock", "check")
+    assert code == 1 and "0 of 1" in out and found in err
+    (told,) = json.loads(call(capsys, "lock", "check", "--json")[1])
+    assert found in told["problem"]
+    shutil.rmtree(tmp_path / "holdfast")
+    assert call(capsys, "lock", "get")[0] == 5
+    (tmp_path / "holdfast.lock").write_text("no")
+    assert call(capsys, "lock", "get")[0] == 2

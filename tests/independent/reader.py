@@ -125,8 +125,10 @@ def apply(state: State, change: State) -> State:
     return {section: keys for section, keys in after.items() if keys}
 
 
-def chain(folder: Path) -> State | None:
+def chain(folder: Path, until: int = 99_999_999) -> State | None:
+    """The state after the newest entry, or after entry `until`."""
     names = sorted(path.name for path in folder.glob("*") if re.fullmatch("[0-9]{8}", path.name))
+    names = [name for name in names if int(name) <= until]
     if not names:
         return None
     need([int(name) for name in names] == list(range(len(names))), f"{folder}: an entry is missing")
@@ -856,6 +858,106 @@ def read_store(store: Path) -> dict[str, Any]:
         "experiments": {k: v["experiment"] for k, v in experiments.items() if v},
         "runs": runs,
     }
+
+
+# alias.md
+
+
+def aliases(store: Path) -> dict[str, Any]:
+    """What each alias names now, by its name."""
+    return named(store / "aliases")
+
+
+def named(folder: Path) -> dict[str, Any]:
+    found = {}
+    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+        state = chain(place)
+        if state and state.get("target"):
+            found[place.relative_to(folder).as_posix()] = state["target"]
+    return found
+
+
+# snapshot.md
+
+
+def snapshots(store: Path) -> dict[str, dict[str, list[Any]]]:
+    """{name: {prefix: row}} of every snapshot that has a name, its roots held against the chains."""
+    return {
+        name: snapshot(store, about["digest"]) for name, about in named(store / "snapshots").items()
+    }
+
+
+def snapshot(store: Path, digest: str) -> dict[str, list[Any]]:
+    body = envelope(blob(store, digest), "N")
+    rows = envelope(blob(store, body["list"].hex()), "L")
+    prefixes = [row[0].encode() for row in rows]
+    need(prefixes == sorted(set(prefixes)) and len(rows) == body["chains"], "the rows")
+    need(root([pack_value(row) for row in rows]) == body["root"], "the root")
+    for prefix, number, tip, items in rows:
+        data = (store / prefix / f"{number:08d}").read_bytes()
+        need(hashlib.sha256(data).digest() == tip, f"{prefix}: another entry")
+        state = chain(store / prefix, number)
+        need(state is not None and root(items_of(state)) == items, f"{prefix}: other items")
+    return {row[0]: row for row in rows}
+
+
+def items_of(state: State) -> list[bytes]:
+    found: list[Any] = []
+    for key, about in sorted(state.get("artifacts", {}).items()):
+        fields = [about.get(name) for name in ("digest", "size_bytes", "kind")]
+        found.append(["artifact", key, *fields])
+    for name, about in sorted(state.get("segments", {}).items()):
+        found.append(["segment", name, about.get("size_bytes")])
+    return [pack_value(item) for item in found]
+
+
+def pack_value(value: Any) -> bytes:
+    return bytes(msgpack.packb(value, use_bin_type=True))
+
+
+def root(leaves: list[bytes]) -> bytes:
+    """RFC 6962, section 2.1."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\x00" + leaves[0]).digest()
+    left = 1
+    while 2 * left < len(leaves):
+        left *= 2
+    return hashlib.sha256(b"\x01" + root(leaves[:left]) + root(leaves[left:])).digest()
+
+
+def proof(text: str) -> tuple[str, str, list[Any]]:
+    """(the id of the snapshot, the run, the item) of a proof that holds."""
+    found = json.loads(text)
+    need([found[key] for key in found if key.endswith("_proof")] == [1], "another version")
+    document = bytes.fromhex(found["document"])
+    need("sha256:" + hashlib.sha256(document).hexdigest() == found["snapshot"], "the id")
+    body = envelope(document, "N")
+    prefix, number, tip, items = found["row"]
+    row = [prefix, number, bytes.fromhex(tip), bytes.fromhex(items)]
+    top = climb(pack_value(row), found["row_at"], body["chains"], found["row_path"])
+    need(top == body["root"], "the row")
+    top = climb(pack_value(found["item"]), found["item_at"], found["items"], found["item_path"])
+    need(top == row[3], "the item")
+    return found["snapshot"], prefix.split("/")[1], found["item"]
+
+
+def climb(leaf: bytes, at: int, count: int, path: list[str]) -> bytes:
+    """RFC 9162, section 2.1.3.2."""
+    need(0 <= at < count, "a place")
+    fn, sn, r = at, count - 1, hashlib.sha256(b"\x00" + leaf).digest()
+    for p in map(bytes.fromhex, path):
+        need(sn != 0, "a path that is too long")
+        if fn % 2 or fn == sn:
+            r = hashlib.sha256(b"\x01" + p + r).digest()
+            while fn % 2 == 0 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            r = hashlib.sha256(b"\x01" + r + p).digest()
+        fn, sn = fn >> 1, sn >> 1
+    need(sn == 0, "a path that is too short")
+    return r
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Capabilities:
     durable_put: bool
     append: bool = True  # can spools lie here?
     parallel: int = 4  # how many calls at once are worth while
+    writable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

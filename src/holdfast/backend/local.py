@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -90,6 +91,14 @@ class LocalBackend:
                 if name.startswith(_TEMPORARY):
                     path = os.path.relpath(os.path.join(folder, name), self.root)
                     yield path.replace(os.sep, "/")
+
+    def remove_temporaries(self, seconds: float) -> None:
+        """Remove files on their way in that nobody has touched for so long."""
+        for name in list(self.temporaries()):
+            path = self._path(name)
+            with suppress(FileNotFoundError), told(name):
+                if time.time() - os.stat(path).st_mtime > seconds:
+                    os.unlink(path)
 
     def folders(self, prefix: str) -> list[str]:
         with told(prefix):

@@ -53,8 +53,10 @@ class RemoteBackend:
         capabilities: Capabilities,
         patience: Patience = Patience(),
         clock: Clock | None = None,
+        server: str = "",
     ) -> None:
         self.url = url
+        self.server = server  # where that leads to, if it was said
         self._clock = clock
         self.capabilities = capabilities
         self._connect = connect

@@ -15,6 +15,7 @@ from holdfast.backend.remote import PARALLEL, Patience, RemoteBackend
 from holdfast.backend.remote_client import Client
 from holdfast.backend.remote_clock import Clock
 from holdfast.backend.remote_fsspec import FsspecClient
+from holdfast.backend.remote_web import WebClient
 from holdfast.errors import InvalidValue, NotAStore
 
 Options = Mapping[str, Any]
@@ -22,7 +23,8 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One kind of storage: the extra that brings its package, and does `create` exclude others?
+    """One kind of storage: the extra that brings its package, does `create` exclude others, and can it be
+    written to at all?
 
     What is said here of a kind is still tried on the server itself when a store is made there.
     """
@@ -30,11 +32,14 @@ class Protocol:
     scheme: str
     extra: str | None
     exclusive: bool
+    writable: bool = True
 
 
 _S3 = Protocol("s3", "s3", exclusive=True)
 _GOOGLE = Protocol("gs", "gcs", exclusive=True)
 _AZURE = Protocol("abfs", "azure", exclusive=True)
+_WEB = Protocol("http", None, exclusive=False, writable=False)
+_SECURE_WEB = Protocol("https", None, exclusive=False, writable=False)
 PROTOCOLS = {
     "s3": _S3,
     "s3a": _S3,
@@ -43,7 +48,10 @@ PROTOCOLS = {
     "az": _AZURE,
     "abfs": _AZURE,
     "abfss": _AZURE,
+    "http": _WEB,
+    "https": _SECURE_WEB,
 }
+# All others that fsspec reaches: for one writer at a time, since none of them is known to exclude others.
 
 
 def _google_endpoint(options: dict[str, Any]) -> str:
@@ -59,6 +67,16 @@ def _azure_endpoint(options: dict[str, Any]) -> str | None:
     if "BlobEndpoint" in parts:
         return parts["BlobEndpoint"]
     return f"https://{account}.blob.core.windows.net" if account else None
+
+
+def _server(protocol: Protocol, options: dict[str, Any]) -> str:
+    """What tells two servers apart that have a bucket of one name; nothing is asked for it."""
+    if protocol is not _S3:
+        ask = _ENDPOINTS.get(protocol)
+        return str(ask(options) if ask else "")
+    said = options.get("endpoint_url") or options.get("client_kwargs", {}).get("endpoint_url")
+    said = said or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return str(said or "")
 
 
 # Where to ask for the time.
@@ -89,10 +107,12 @@ def connect_remote(
         durable_put=protocol.exclusive,
         append=False,
         parallel=PARALLEL,
+        writable=protocol.writable,
     )
     clock = Clock(partial(_ENDPOINTS[protocol], given)) if protocol in _ENDPOINTS else None
     connect = _client_of(protocol, root, given, patience)
-    return RemoteBackend(f"{scheme}://{root}", connect, capabilities, patience, clock)
+    server = _server(protocol, given)
+    return RemoteBackend(f"{scheme}://{root}", connect, capabilities, patience, clock, server)
 
 
 def _parts(url: str) -> tuple[str, str]:
@@ -121,6 +141,8 @@ def _client_of(
             if fast is not None:
                 return fast
         fs = remote_fsspec.file_system(protocol.scheme, _settings(protocol, options, patience))
+        if not protocol.writable:  # a web page has no path that its address could be left out of
+            return WebClient(fs, f"{protocol.scheme}://{root}", False, patience.attempt_seconds)
         return FsspecClient(fs, root, protocol.exclusive, patience.attempt_seconds)
 
     return connect

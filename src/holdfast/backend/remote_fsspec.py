@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import unquote
 
 from holdfast.backend.base import Stat
 from holdfast.errors import NameExists, NotAStore
@@ -79,7 +80,7 @@ class FsspecClient:
             path = about["name"].rstrip("/")
             if path.endswith(top):  # some list the folder itself
                 continue
-            names[about["type"] == "directory"].append(path.rpartition("/")[2])
+            names[about["type"] == "directory"].append(unquote(path.rpartition("/")[2]))
         return names
 
     def _path(self, name: str) -> str:
@@ -87,7 +88,7 @@ class FsspecClient:
 
     def _name(self, path: str) -> str:
         plain = str(self._fs._strip_protocol(path)).lstrip("/")
-        return plain[len(self._root.lstrip("/")) + 1 :]
+        return unquote(plain[len(self._root.lstrip("/")) + 1 :])  # web pages have links
 
     def _ensure_parent(self, name: str) -> None:
         """File systems with real directories want them made; object stores have none."""

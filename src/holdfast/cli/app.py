@@ -31,6 +31,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "get": "Write an artifact to disk, verified.",
     "cat": "Write an artifact to standard output, verified.",
     "diff": "Show which tensors of a checkpoint changed.",
+    "lock": "Keep which bytes a project needs, and bring exactly those.",
     "lineage": "Show what made what.",
     "du": "Show what takes the space, and what removing it would free.",
     "export": "Write the store in the seed schema's JSON lines.",
@@ -51,6 +52,7 @@ VERBS = {  # in the order of `holdfast --help`: one module of holdfast.cli.verbs
     "recover": "Seal what crashed processes left behind.",
     "rm": "Put a tombstone on runs.",
     "undelete": "Take the tombstone off runs.",
+    "gc": "Free what nothing needs.",
     "completion": "Print the completion script for a shell.",
 }
 WIDTH = 100

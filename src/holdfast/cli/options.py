@@ -75,7 +75,7 @@ def _open(url: str, *, write: bool, create: bool, at: str | None) -> ExperimentS
 
     import holdfast
 
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = warn  # type: ignore[assignment]
     try:
         return holdfast.open(url, create=create, read_only=not write, at=at)
     except holdfast.errors.NotAStore as error:
@@ -83,7 +83,7 @@ def _open(url: str, *, write: bool, create: bool, at: str | None) -> ExperimentS
         raise holdfast.errors.NotAStore(f"{error.message}{hint}", **error.details) from error
 
 
-def _warn(message: Warning | str, *rest: Any) -> None:
+def warn(message: Warning | str, *rest: Any) -> None:
     print(f"holdfast: warning: {message}", file=sys.stderr)
 
 

@@ -46,7 +46,7 @@ def raw(stream: Any) -> TextIO:
 def plain() -> Iterator[None]:
     """While a command runs, all that it says is text."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Plain(before[0]), Plain(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Plain(before[0]), Plain(before[1])
     try:
         yield
     finally:

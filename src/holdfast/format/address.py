@@ -3,7 +3,7 @@
     sha256:<64 hex>                      these bytes
     RUN:KEY                              the artifact KEY of a run
     ALIAS   ALIAS:KEY                    what an alias names; KEY of the run that it names
-    EXPERIMENT:KEY@v3  EXPERIMENT:KEY@latest   a version of KEY over the runs of an experiment
+    EXPERIMENT:KEY@v3  EXPERIMENT:KEY@latest  a version of KEY over the runs of an experiment
     runs/RUN  aliases/ALIAS  experiments/EXPERIMENT   in front of the ':', where a name could be two things
 
 What is before the first ':' is the scope. No id and no name of an alias has a ':' in it; keys may. Here is
@@ -21,7 +21,7 @@ from holdfast.names import check_alias, check_id, check_key
 
 RUN, ALIAS, EXPERIMENT = KINDS = ("runs", "aliases", "experiments")
 LATEST = -1
-_VERSION = re.compile(r"@(?:v(0|[1-9][0-9]{0,8})|latest)\Z")
+_VERSION = re.compile(r"@(?:v(0|[1-9][0-9]{0,8})|latest)(?=/|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,12 @@ def _scoped(scope: str, key: str | None) -> Address:
     return Address(scope=check_id("run, alias or experiment", scope), key=key)
 
 
-def split_version(key: str) -> tuple[str, int | None]:
-    """(key, number of the version): LATEST, or None where the key names none."""
-    found = _VERSION.search(key)
-    if not found or not found.start():
-        return key, None
-    return key[: found.start()], LATEST if found[1] is None else int(found[1])
+def split_version(key: str) -> tuple[str, int | None, str]:
+    """(key, number of the version, path in it): LATEST, or None where the key names none. The last one in
+    a key counts; what is behind it is a path in a directory."""
+    last = list(_VERSION.finditer(key))[-1:]
+    if not last or not last[0].start():
+        return key, None, ""
+    (found,) = last
+    number = LATEST if found[1] is None else int(found[1])
+    return key[: found.start()], number, key[found.end() + 1 :]

@@ -1,6 +1,7 @@
 """The state of an alias or of a snapshot's name: what it names now. See docs/format/alias.md.
 
-Entry 0 of such a chain names nothing, since no entry 0 may hold a reference.
+Entry 0 of such a chain names nothing, since no entry 0 may hold a reference. The generation of a name counts
+its moves; the chain has entries besides, such as those that open it.
 """
 
 from __future__ import annotations
@@ -43,9 +44,21 @@ class Target:
         return self.address
 
 
-def first(name: str) -> State:
-    """The state after entry 0."""
-    return {ALIAS: {"name": name}}
+def first(name: str, at: int) -> State:
+    """The state of a name that names nothing yet."""
+    return {ALIAS: {"name": name, "generation": 0, "moved_at": at}}
+
+
+def generation(state: State) -> int:
+    """How often the name was moved; -1 if it never was a name."""
+    found: int = state.get(ALIAS, {}).get("generation", -1)
+    return found
+
+
+def moved_at(state: State) -> int:
+    """When it was moved last, in ns."""
+    found: int = state.get(ALIAS, {}).get("moved_at", 0)
+    return found
 
 
 def target(state: State) -> Target | None:
@@ -57,9 +70,12 @@ def target(state: State) -> Target | None:
     return Target(run_id, about.get("key"), digest, about.get("size_bytes"), about.get("kind"))
 
 
-def moved(state: State, to: Target | None) -> State:
+def moved(state: State, to: Target | None, at: int) -> State:
     """The change after which a state names `to`; {} if it does already."""
     after = {} if to is None else {k: v for k, v in asdict(to).items() if v is not None}
     before = state.get(TARGET, {})
+    if before == after:
+        return {}
     gone = dict.fromkeys(before.keys() - after.keys())
-    return {} if before == after else {TARGET: {**gone, **after}}
+    count = {"generation": generation(state) + 1, "moved_at": at}
+    return {ALIAS: count, TARGET: {**gone, **after}}

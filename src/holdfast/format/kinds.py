@@ -15,6 +15,7 @@ SEGMENT = "segment"
 SPOOL = "spool"
 ENTRY = "entry"
 HEAD = "head"
+NAMES = "names"
 SIGNATURE = "signature"
 PROBE = "probe"
 QUARANTINE = "quarantine"
@@ -34,6 +35,8 @@ _SHAPES = [
     (ENTRY, r"(?:experiments|syncs|absent)/[^/]+/[0-9]{8}"),
     (ENTRY, r"(?:aliases|snapshots)/.+/[0-9]{8}"),
     (ENTRY, r"gc/[0-9]{8}"),
+    (NAMES, r"gc/names/[0-9]{8}\.[0-9a-f]{64}"),
+    (NAMES, r"syncs/[^/]+/names/[0-9a-f]{64}"),
     (HEAD, r"heads/[a-z]+/.+@[0-9]{8}"),
     (SIGNATURE, r"signatures/[0-9a-f]{64}/[0-9a-f]{64}"),
     (PROBE, r"probe/.+"),

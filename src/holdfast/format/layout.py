@@ -26,6 +26,8 @@ PACKS = "packs/sha256/"
 RECIPES = "recipes/sha256/"
 BUNDLE = ".files"  # how the name of a bundle's recipe ends
 QUARANTINE = "quarantine/"
+LOG = "gc/"  # of the collectors
+PROBES = "probe/"
 SYNCS = "syncs/"
 ABSENT = "absent/"
 FULL_EVERY = 16  # generation n holds the full state when n % FULL_EVERY == 0
@@ -169,6 +171,16 @@ def entry_number(name: str) -> int | None:
     """The number of a chain entry, or None when the last part of `name` is no number."""
     last = name.rpartition("/")[2]
     return int(last) if _NUMBER.match(last) else None
+
+
+def has_head(chain: str) -> bool:
+    """Is the newest generation of this chain hinted at under heads/?"""
+    return not chain.startswith((LOG, SYNCS, ABSENT))
+
+
+def own_number(chain: str, name: str) -> int | None:
+    """The number of an entry of this very chain: `aliases/prod/x/00000000` is none of `aliases/prod/`."""
+    return None if "/" in name[len(chain) :] else entry_number(name)
 
 
 def head(chain: str, number: int) -> str:

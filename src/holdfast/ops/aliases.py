@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
 
-from holdfast.chain import Chain, Snapshot
+from holdfast.chain import Chain
 from holdfast.errors import (
-    AliasMoved,
     AliasNotFound,
     Corrupt,
     HoldfastError,
@@ -27,12 +25,11 @@ from holdfast.names import check_alias
 from holdfast.repository import Repository
 from holdfast.timestamp import Timestamp
 
-ANYTHING: Final = "*"  # `expect` when the caller does not care; no address looks like it
-
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name and what it named after one of its moves; `target` is None where it named nothing."""
+    """A name and what it named after one of its moves, which `generation` counts; `target` is None where it
+    named nothing."""
 
     name: str
     target: Target | None
@@ -70,8 +67,7 @@ def find(repository: Repository, name: str, at: int | str | Timestamp | None = N
 
 def current(chain: Chain, name: str) -> Alias | None:
     """The alias as it is now, named something or not; None if it never was. Raises Corrupt."""
-    snapshot = chain.load()
-    return None if snapshot.number < 0 else _alias(chain, name, snapshot)
+    return alias_of(name, chain.load().state)
 
 
 def then(chain: Chain, name: str, at: int | str | Timestamp) -> Alias:
@@ -90,14 +86,19 @@ def then(chain: Chain, name: str, at: int | str | Timestamp) -> Alias:
 
 
 def history(chain: Chain, name: str) -> list[Alias]:
-    """Every state it ever had, the first (which named nothing) first; [] if it never was. Raises Corrupt."""
+    """What it named after each of its moves, the first (nothing) first; [] if it never was."""
     newest = chain.load()
-    return [_alias(chain, name, chain.load(range(n + 1))) for n in range(newest.number + 1)]
+    states = (chain.load(range(n + 1)).state for n in range(newest.number + 1))
+    found = {alias.generation: alias for state in states if (alias := alias_of(name, state))}
+    return list(found.values())
 
 
-def _alias(chain: Chain, name: str, snapshot: Snapshot) -> Alias:
-    entry, _ = chain.read(snapshot.number)
-    return Alias(name, names.target(snapshot.state), snapshot.number, Timestamp(entry.at))
+def alias_of(name: str, state: State) -> Alias | None:
+    """The alias in a state; None if the state is no name's."""
+    number = names.generation(state)
+    if number < 0:
+        return None
+    return Alias(name, names.target(state), number, Timestamp(names.moved_at(state)))
 
 
 def everything(repository: Repository, under: str = "") -> tuple[list[Alias], list[HoldfastError]]:
@@ -118,11 +119,11 @@ def listed(
     for chain, numbers in chains_under(repository, prefix):
         name = chain.prefix[len(folder) : -1]
         try:
-            alias = _alias(chain, name, chain.load(numbers))
+            alias = alias_of(name, chain.load(numbers).state)
         except (Corrupt, UnsupportedFormat) as error:
             problems.append(error)
             continue
-        found += [alias] if alias.target else []
+        found += [alias] if alias and alias.target else []
     return sorted(found, key=lambda alias: alias.name), problems
 
 
@@ -135,67 +136,6 @@ def chains_under(repository: Repository, prefix: str) -> Iterator[tuple[Chain, l
             numbers.setdefault(stat.name[:-8], []).append(number)
     for found, listed in numbers.items():
         yield Chain(repository.backend, found), listed
-
-
-def move(chain: Chain, name: str, to: Target | None, expect: Any = ANYTHING) -> Alias:
-    """Have it name `to`, or nothing, if it names what is expected: an address, None for nothing, or if it
-    is at a generation.
-
-    Raises AliasMoved when it does not, AliasNotFound when there is nothing to take away.
-    """
-    base = chain.load()
-    if base.number < 0 and to is None:
-        raise AliasNotFound(f"there is no alias {name!r}", name=name)
-    if base.number < 0:
-        _compare(base.state, name, expect, base.number)
-        base = chain.commit(base, lambda state: {} if state else names.first(name))
-        expect = 0 if type(expect) is int else expect
-    return _moved(chain, name, base, to, expect)
-
-
-def undo(chain: Chain, name: str) -> Alias:
-    """Have it name what it named before its newest move, which an undo is too. Raises AliasNotFound when
-    nothing was moved, AliasMoved when somebody moves it meanwhile."""
-    base = chain.load()
-    now = names.target(base.state)
-    for number in range(base.number - 1, -1, -1):  # an entry may have moved nothing
-        before = names.target(chain.load(range(number + 1)).state)
-        if before != now:
-            return _moved(chain, name, base, before, base.number)
-    raise AliasNotFound(f"alias {name!r} was never moved: there is nothing to undo", name=name)
-
-
-def _moved(chain: Chain, name: str, base: Snapshot, to: Target | None, expect: Any) -> Alias:
-    number: int | None = base.number
-
-    def decide(state: State) -> State:
-        nonlocal number
-        _compare(state, name, expect, number)
-        number = None  # if we are asked again, somebody was quicker
-        return names.moved(state, to)
-
-    return _alias(chain, name, chain.commit(base, decide))
-
-
-def _compare(state: State, name: str, expect: Any, number: int | None) -> None:
-    """Raises AliasMoved unless the state, after entry `number`, is as expected."""
-    found = names.target(state)
-    if type(expect) is int:
-        fits = number == expect
-    elif expect is None:
-        fits = found is None
-    else:
-        fits = expect == ANYTHING or (found is not None and expect in (found.address, found.digest))
-    if not fits:
-        wanted = f"generation {expect}" if type(expect) is int else (expect or "nothing")
-        at = "" if number is None else f" (generation {number})"
-        raise AliasMoved(
-            f"alias {name!r} names {found or 'nothing'}{at} and was expected to be at {wanted}: "
-            "it was not moved; look again",
-            name=name,
-            expected=expect,
-            found=found.address if found else None,
-        )
 
 
 def _missing(repository: Repository, name: str, at: object = None) -> AliasNotFound:

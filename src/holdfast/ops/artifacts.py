@@ -8,13 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from holdfast import blobs, directories, verified_artifact
+from holdfast import bundles, directories, verified_artifact
 from holdfast.bundles import Bundle
 from holdfast.digest import Digest
 from holdfast.errors import (
@@ -32,7 +32,7 @@ from holdfast.ops.bundle import MIN_FILES, Digests, Known, bundling, is_small
 from holdfast.ops.ingest import Wanted, is_large, put
 from holdfast.ops.lineage import Lineage, Stock
 from holdfast.ops.lookup import load_run
-from holdfast.ops.sources import Memory, copied, opened
+from holdfast.ops.sources import Memory, Opened, copied, opened
 from holdfast.ops.sources import Source as Readable
 from holdfast.ops.window import Window
 from holdfast.repository import Repository
@@ -63,9 +63,13 @@ def how(
     layout: str,
     base: str | None = None,
     compact: bool = False,
+    kept: int | None = None,
 ) -> How:
-    """How to store what goes into a run under `key`. Raises InvalidValue, ArtifactNotFound."""
-    wanted, find = Wanted(layout, compact), partial(lineage.find, repository, run_id, key, base)
+    """How to store what goes into a run under `key`; the rest as in `lineage.find`.
+
+    Raises InvalidValue, ArtifactNotFound."""
+    wanted = Wanted(layout, compact)
+    find = partial(lineage.find, repository, run_id, key, base, kept=kept)
     if base is None:
         return How(wanted, find)
     found = find()
@@ -87,6 +91,18 @@ def store(
         return store_one(repository, Memory(source), "bytes", how, progress)
     if isinstance(source, (str, os.PathLike)):
         return _store_path(repository, Path(source), progress, how)
+    if isinstance(source, (Memory, Opened)):
+        return store_one(repository, source, "bytes", how, progress)
+    with rereadable(source) as held:
+        return store_one(repository, held, "bytes", how, progress)
+
+
+@contextmanager
+def rereadable(source: Source) -> Iterator[Any]:
+    """The source, or what is left of it if it is a stream, as something that may be stored more than once."""
+    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        yield source
+        return
     if not hasattr(source, "read"):
         raise InvalidValue(
             f"an artifact is a path, bytes or an open binary file, not {type(source).__name__}"
@@ -94,7 +110,7 @@ def store(
     if isinstance(source, io.TextIOBase):
         raise InvalidValue("an artifact must be opened in binary mode: open(path, 'rb')")
     with copied(source) as held:
-        return store_one(repository, held, "bytes", how, progress)
+        yield held
 
 
 def may_share(source: Source, wanted: Wanted) -> bool:
@@ -262,7 +278,7 @@ def store_directory(
                 digests[found.entry.path] = _store_file(repository, found, stock, how)
         document = tree.encode_tree(_entry(found, digests) for found in everything)
         bundle.publish(Digest.of(document))
-    digest, _ = blobs.put_bytes(repository.backend, document)
+    digest = put(repository.backend, Memory(document), stock.window, Wanted("plain")).digest
     total = sum(size for _, size in digests.values())
     return _about(digest, total, "directory") | (lineage.about() if shared else {})
 
@@ -321,14 +337,20 @@ def fetch(
     digest = Digest.parse(about["digest"])
     if about["kind"] == "directory":
         entries, backend = directory_entries(repository, digest), repository.backend
-        bundle = Bundle.of(backend, digest, together=True)
+        found, damage = bundles.load(backend, digest)
+        bundle = Bundle(backend, found, together=True)
 
         def receive(raw: bytes, size: int, take: Callable[[Iterator[Any]], None]) -> None:
-            of = Digest.from_raw(raw)
+            of, problem = Digest.from_raw(raw), damage
             if of in bundle:
-                with suppress(Corrupt):  # then it may lie somewhere else as well
+                try:
                     return take(iter([bundle.read(of)]))
-            return verified_artifact.receive(backend, of, size, take)
+                except Corrupt as error:  # then it may lie somewhere else as well
+                    problem = error
+            try:
+                return verified_artifact.receive(backend, of, size, take)
+            except Corrupt as error:
+                raise problem or error from error
 
         return directories.extract_tree(entries, target, receive, overwrite)
     return _fetch_file(repository, about, target, overwrite, progress)
@@ -339,8 +361,14 @@ def is_directory(repository: Repository, digest: Digest) -> bool:
     front = frame.header(tree.KIND, tree.VERSION)
     try:
         return repository.backend.get_range(layout.blob(digest), 0, len(front)) == front
-    except NameNotFound:
-        return False  # packed, which directories never are
+    except (
+        NameNotFound
+    ):  # packed, as a directory is only if the name of its blob was collected once
+        made_of = verified_artifact.find(repository.backend, digest)
+    if made_of is None:
+        return False
+    with verified_artifact.open_file(repository.backend, digest, made_of.size_bytes) as file:
+        return file.read(len(front)) == front
 
 
 def directory_entries(repository: Repository, digest: Digest) -> tuple[tree.TreeEntry, ...]:

@@ -59,6 +59,13 @@ def checked_count(name: str, count: Any) -> int | None:
     raise InvalidValue(f"{name}={count!r}: give a whole number from 1 on")
 
 
+def kept(keep_last: int | None, best: Best | None) -> int | None:
+    """How many checkpoints keep their names at most, None for all."""
+    if keep_last is None and best is None:
+        return None
+    return (keep_last or 1) + (best.count if best else 0)
+
+
 def superfluous(known: Mapping[str, Any], keep_last: int | None, best: Best | None) -> list[str]:
     """The keys that are neither among the last nor among the best; none if neither is limited."""
     if keep_last is None and best is None:

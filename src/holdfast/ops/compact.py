@@ -19,10 +19,12 @@ from itertools import pairwise
 from typing import Any
 
 from holdfast.chain import Chain
-from holdfast.errors import BackendError, Corrupt
+from holdfast.errors import BackendError, Corrupt, NameRetired
 from holdfast.format import layout
 from holdfast.format.manifest import State
+from holdfast.ids import new_nonce
 from holdfast.ops.merge import Records, merged
+from holdfast.ops.references import again, commit, writable
 from holdfast.records import RunStatus
 from holdfast.repository import Repository
 from holdfast.work import each
@@ -208,7 +210,16 @@ def _replaced(
 ) -> dict[str, Any] | None:
     """Put one group together and publish it: its record; None when another process was quicker."""
     try:
-        name, about = merged(repository.backend, run_id, group)
+        return _published(repository, chain, run_id, group)
+    except NameRetired:  # an earlier try left a file that was collected
+        return again(lambda: _published(repository, chain, run_id, group, new_nonce()))
+
+
+def _published(
+    repository: Repository, chain: Chain, run_id: str, group: Records, salt: bytes | None = None
+) -> dict[str, Any] | None:
+    try:
+        name, about = merged(writable(repository).backend, run_id, group, salt)
     except Corrupt:
         if _all_there(chain.load().state, group):
             raise
@@ -219,7 +230,7 @@ def _replaced(
         return change if _all_there(state, group) else {}
 
     # What is read often and changes no more is read with one request when its entry is full.
-    after = chain.commit(chain.load(), decide, full=True)
+    after = commit(repository, chain.prefix, decide, full=True)
     return about if name in after.state.get("segments", {}) else None
 
 

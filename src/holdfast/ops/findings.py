@@ -36,7 +36,8 @@ _COPY = "`holdfast repair --from` another store that has it"
 CODES = {
     "digest_mismatch": Code(
         "The bytes of a file, or of a chunk in it, do not have the digest that names them.",
-        f"`holdfast repair` from another form of the same artifact in this store, or {_COPY}",
+        f"`holdfast repair`, if the store has the artifact in another form too; {_COPY}; or move the "
+        "file away and store the same bytes again",
     ),
     "unlinked": Code(
         "An entry of a chain does not carry the sha256 of the one before it: two histories were mixed.",

@@ -21,7 +21,7 @@ from holdfast.repository import Repository
 from holdfast.verified_chunks import decoded, home_of
 
 _HELD_BYTES = 64 << 20  # of chunks that were decoded as the second base of another
-_ROOTS_BYTES = 256 << 20  # of stored chunks in one piece of work, about
+_ROOTS_BYTES = 32 << 20  # of stored chunks in one piece of work, about
 
 Node = tuple[str, int]  # (file, offset): where a chunk lies
 

@@ -156,7 +156,7 @@ def every_byte(repository: Repository, piece: FilePiece) -> list[Found]:
     """Each file against the digest that names it, and the chunks that lie in a blob against their ids."""
     found: list[Found] = []
     for name, makers in zip_longest(piece.names, piece.recipes, fillvalue=()):
-        found += twice(partial(_file, repository.backend, str(name), tuple(makers)))
+        found += twice(partial(hashed, repository.backend, str(name), tuple(makers)))
     return [one for one in found if one.code != "missing"]  # it went since it was listed
 
 
@@ -206,7 +206,8 @@ def store(repository: Repository) -> list[Found]:
     return found
 
 
-def _file(backend: Backend, name: str, makers: tuple[str, ...]) -> list[Found]:
+def hashed(backend: Backend, name: str, makers: tuple[str, ...] = ()) -> list[Found]:
+    """One file against the digest in its name; with `makers`, the chunks of those recipes that lie in it."""
     wanted = kinds.digest_of(name)
     found: list[Found] = []
     lanes = _lanes(_chunks_in(backend, makers, name))

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import NameNotFound
-from holdfast.format import kinds, layout
+from holdfast.errors import HoldfastError, NameNotFound
+from holdfast.format import gc, kinds, layout
 from holdfast.ops.findings import Found, User
 from holdfast.repository import Repository
 
@@ -19,6 +20,8 @@ _LISTED = {  # kinds whose every file is told
 }
 
 
+# Kinds of chains that have heads.
+_WITH_HEADS = (layout.RUNS, layout.EXPERIMENTS, layout.ALIASES, layout.SNAPSHOTS)
 Chains = tuple[tuple[str, tuple[int, ...]], ...]  # (prefix, the numbers of its entries)
 
 
@@ -31,6 +34,9 @@ class Listing:
     heads: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     of_kind: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     left: list[str] = field(default_factory=list)  # temporary files, which no listing shows
+    collected: set[str] = field(
+        default_factory=set
+    )  # chains of which a collector left the last entry
 
     @classmethod
     def of(cls, repository: Repository) -> Listing:
@@ -45,6 +51,9 @@ class Listing:
             elif kind == kinds.HEAD:
                 prefix, _, last = stat.name.rpartition("@")
                 found.heads[prefix].append(int(last))
+        for chain, numbers in found.chains.items():
+            if len(numbers) <= max(numbers) and _is_collected(repository, chain, numbers):
+                found.collected.add(chain)
         found.left = list(getattr(repository.backend, "temporaries", list)())
         return found
 
@@ -121,9 +130,17 @@ def check(listing: Listing) -> Iterator[Found]:
                 size = f"{listing.sizes[name]} bytes, and no {kind} has less than {least}"
                 yield Found("size", name, f"{name} is damaged: it has {size}", (), owner(name))
     for chain, numbers in listing.chains.items():
-        yield from _gaps(chain, numbers)
+        if chain not in listing.collected:
+            yield from _gaps(chain, numbers)
         yield from _head(listing, chain, max(numbers))
     yield from _runs(listing)
+
+
+def _is_collected(repository: Repository, chain: str, numbers: list[int]) -> bool:
+    try:
+        return gc.is_collected(Chain(repository.backend, chain).load(numbers).state)
+    except HoldfastError:
+        return False
 
 
 def owner(name: str) -> tuple[User, ...]:
@@ -147,8 +164,8 @@ def _gaps(chain: str, numbers: list[int]) -> Iterator[Found]:
 
 def _head(listing: Listing, chain: str, newest: int) -> Iterator[Found]:
     """A head may run ahead of its chain, and never falls behind."""
-    if not chain.startswith((layout.RUNS, layout.EXPERIMENTS, layout.ALIASES)):
-        return  # of the others nobody keeps a cache
+    if not chain.startswith(_WITH_HEADS):
+        return
     prefix = layout.head(chain, newest).rpartition("@")[0]
     shown = listing.heads.get(prefix, [])
     if max(shown, default=-1) < newest:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holdfast import bundles, process, verified
+from holdfast import bundles, process, verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt
 from holdfast.format import entry as entries
-from holdfast.format import kinds, layout, stats
+from holdfast.format import kinds, layout, snapshot, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis, Footer
 from holdfast.ops.artifacts import directory_entries
 from holdfast.ops.findings import Found, User, telling, twice
+from holdfast.ops.fsck_data import hashed
 from holdfast.ops.fsck_names import Chains, of_chain, owner
 from holdfast.repository import Repository
 from holdfast.series import LiveSpool, RunPoints, cuts, live_spools
@@ -91,7 +92,8 @@ def _add(found: Needs, digest: str, size: int | None, user: User) -> None:
 def chain(repository: Repository, prefix: str, users: tuple[User, ...] = ()) -> list[Found]:
     """Every entry of a chain that is damaged, or does not continue the one before it."""
     what = of_chain(prefix)
-    numbers = sorted(n for n in map(_number, repository.backend.walk(prefix)) if n is not None)
+    listed = (layout.own_number(prefix, stat.name) for stat in repository.backend.walk(prefix))
+    numbers = sorted(number for number in listed if number is not None)
     found: list[Found] = []
     before: bytes | None = None
     for number in numbers:
@@ -116,16 +118,21 @@ def other_chain(repository: Repository, prefix: str) -> list[Found]:
     return twice(lambda: chain(repository, prefix))
 
 
-def _number(stat: Any) -> int | None:
-    return layout.entry_number(stat.name)
-
-
 def pinned(repository: Repository, prefix: str) -> Needs:
     """What an alias or a snapshot names now."""
     found = Needs("")
     with telling(found.found, place=prefix, what=of_chain(prefix)):
+        user = User("", other=of_chain(prefix))
         for digest in _digests_in(Chain(repository.backend, prefix).load().state):
-            _add(found, digest.hex, None, User("", other=of_chain(prefix)))
+            _add(found, digest.hex, None, user)
+            if prefix.startswith(layout.SNAPSHOTS):
+                data, place = (
+                    verified_artifact.read(repository.backend, digest),
+                    layout.blob(digest),
+                )
+                listed = snapshot.decode(data, place=place).list
+                _add(found, listed.hex, None, user)
+    found.found = [one for one in found.found if one.code != "missing"]  # told with what is missing
     return found
 
 
@@ -205,11 +212,12 @@ def _segment(
     """One segment against its name, its index, and what the manifest says of it (None: nothing)."""
     found: list[Found] = []
     digest = kinds.digest_of(name)
-    users = owner(name) if about else ()
-    with telling(found, place=name, users=users, what=f"an earlier state of run {run_id}"):
-        if digest and every_byte:
-            verified.check_file(backend, name, digest)
-        if about:
+    users, what = owner(name) if about else (), f"an earlier state of run {run_id}"
+    if every_byte:
+        told = hashed(backend, name)
+        found += [replace(one, users=users, what=what) for one in told if one.code != "missing"]
+    with telling(found, place=name, users=users, what=what):
+        if about and not found:
             index, _ = SegmentFile(backend, run_id, digest.hex if digest else "", about).open()
             found += _counted(index, name, about, users)
     return found

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from holdfast import verified_artifact
+from holdfast.backend.cached import afresh
 from holdfast.digest import Digest
+from holdfast.errors import InvalidValue
 from holdfast.format.alias import Target
+from holdfast.format.tree import TreeEntry
 from holdfast.names import check_key
 from holdfast.ops import artifacts
 from holdfast.repository import Repository
@@ -52,6 +56,12 @@ class StoredArtifact:
         """A seekable, read-only file; every piece is verified before it is handed out."""
         return artifacts.open_file(self._repository, self._known().about)
 
+    def entries(self) -> tuple[TreeEntry, ...]:
+        """What lies in a directory. Raises InvalidValue for any other artifact, Corrupt."""
+        if self.kind != "directory":
+            raise InvalidValue(f"{self.address} is no directory", value=self.address)
+        return artifacts.directory_entries(self._repository, self.digest)
+
     def get(
         self,
         to: str | os.PathLike[str] = ".",
@@ -62,12 +72,44 @@ class StoredArtifact:
         """Write it out as `store.get_artifact` does; returns the path written. Raises Exists, Corrupt."""
         return fetch(self._repository, self._known(), to, overwrite, progress)
 
+    def write(
+        self,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write it out under exactly that name. Raises Exists, Corrupt."""
+        about = self._known().about
+        return artifacts.fetch(self._repository, about, target, overwrite, progress)
+
+    def require(self) -> None:
+        """Raises ArtifactNotFound when the store has nothing of it."""
+        artifacts.by_digest(self._repository, self.digest)
+
+    def check(self) -> None:
+        """Read every byte as the store has it now. Raises DigestMismatch, Corrupt, ArtifactNotFound."""
+        backend = self._repository.backend
+        files = {self.digest: self.size_bytes}
+        with afresh():
+            self.require()
+            if self.kind == "directory":
+                entries = artifacts.directory_entries(self._repository, self.digest)
+                files = {Digest.from_raw(e.digest): e.size_bytes for e in entries if e.digest}
+            for digest, size_bytes in files.items():
+                verified_artifact.receive(backend, digest, size_bytes, _pass_by)
+
     def _known(self) -> Target:
         """With its size, which was not asked for while the store did not answer."""
         if self.size_bytes is not None:
             return self.target
         about = artifacts.by_digest(self._repository, self.digest)
         return Target(digest=about["digest"], size_bytes=about["size_bytes"], kind=self.kind)
+
+
+def _pass_by(pieces: Iterator[Any]) -> None:
+    for _ in pieces:
+        pass
 
 
 def fetch(

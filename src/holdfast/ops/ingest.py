@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blake3 import blake3
@@ -23,7 +23,7 @@ from holdfast.ahead import in_order
 from holdfast.backend.base import Backend
 from holdfast.chunking import Piece
 from holdfast.digest import Digest
-from holdfast.errors import DigestMismatch, InvalidValue
+from holdfast.errors import DigestMismatch, InvalidValue, NameRetired
 from holdfast.format import layout, pack, recipe
 from holdfast.format.recipe import CHUNK_BYTES, Builder, Chunk, Recipe
 from holdfast.ids import new_nonce
@@ -101,7 +101,24 @@ def put(
     wanted: Wanted,
     progress: Progress | None = None,
 ) -> Stored:
-    """Store `source`. Raises InvalidValue if it ends early, BackendError."""
+    """Store `source`; packed where the name of its blob was collected once, and is not used again.
+
+    Raises InvalidValue if it ends early, BackendError."""
+    try:
+        return _put(backend, source, window, wanted, progress)
+    except NameRetired:
+        if wanted.layout == "packed":
+            raise
+        return _put(backend, source, window, replace(wanted, layout="packed"), progress)
+
+
+def _put(
+    backend: Backend,
+    source: Source,
+    window: Window,
+    wanted: Wanted,
+    progress: Progress | None,
+) -> Stored:
     if not is_large(source.size_bytes, wanted):
         data = source.get(0, source.size_bytes)
         return Stored(*blobs.put_bytes(backend, data), False, len(data))

@@ -60,9 +60,11 @@ def find(
     key: str,
     base: str | None = None,
     state: Mapping[str, Any] | None = None,
+    kept: int | None = None,
 ) -> Lineage:
     """The lineage of what is about to be stored in a run under `key`; `base` is a digest, or the key of an
-    artifact of this run, and `state` the run's manifest, if that is known.
+    artifact of this run, and without it `kept` says of how many versions the names will be kept; `state` is
+    the run's manifest, if that is known.
 
     Raises ArtifactNotFound for a base that is not there."""
     state = repository.manifest(run_id).load().state if state is None else state
@@ -72,7 +74,7 @@ def find(
     if before is None:
         rows, before = _elsewhere(repository, run_id, key, state)
     others = sorted((*rows.values(), *own.values()), key=_age)[:_MOST_OTHERS]
-    return _after(before, tuple(others))
+    return _after(before, tuple(others), None if base else kept)
 
 
 def of(about: About) -> Lineage:
@@ -84,20 +86,20 @@ def of(about: About) -> Lineage:
     return Lineage(about.get("version", 0), bases, others)
 
 
-def _after(before: About | None, others: tuple[About, ...]) -> Lineage:
+def _after(before: About | None, others: tuple[About, ...], kept: int | None) -> Lineage:
     """The next version after `before`."""
     if before is None:
         return Lineage(0, (), others)
     number = before.get("version", 0)
     path = ((number, Digest.parse(before["digest"])), *_bases(before))
-    wanted, rest = base_of(number + 1), [before, *others]
+    wanted, rest = base_of(number + 1, kept), [before, *others]
     bases = []
     while wanted is not None:
         found = next((digest for at, digest in path if at == wanted), None)
         if found is None:
             break
         bases.append((wanted, found))
-        wanted = base_of(wanted)
+        wanted = base_of(wanted, kept)
     return Lineage(number + 1, tuple(bases), tuple(rest))
 
 

@@ -80,15 +80,19 @@ class _Merge:
         return found
 
 
-def merged(backend: Backend, run_id: str, group: Records) -> tuple[str, dict[str, Any]]:
+def merged(
+    backend: Backend, run_id: str, group: Records, salt: bytes | None = None
+) -> tuple[str, dict[str, Any]]:
     """(name, record) of a new segment with all points of the segments in `group`, in their order. It
-    is stored, and was read back; nothing refers to it yet. Raises Corrupt, BackendError."""
+    is stored, and was read back; nothing refers to it yet. A `salt` makes its name a new one. Raises
+    Corrupt, BackendError, NameRetired."""
     # Each file is read from its beginning to its end, and many are open: one page of each will do.
     opened = [SegmentFile(backend, run_id, name, about).open(pages=1) for name, about in group]
     first = opened[0][0].about
     whose = {name: group[0][1][name] for name in _FIRST}
     whose["last_sequence"] = group[-1][1]["last_sequence"]
     about = {"run_id": run_id, **whose} | {k: first[k] for k in _KEPT if k in first}
+    about |= {"nonce": salt} if salt else {}
     merges = _merges(opened)
     digest, sizes, seals = _written(backend, run_id, about, merges)
     record = {**whose, **sizes, **_counts(group, merges)}

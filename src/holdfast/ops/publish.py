@@ -13,17 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from holdfast import blobs
 from holdfast.backend.local import LocalBackend
 from holdfast.chain import EMPTY, Chain, Snapshot
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, HoldfastError, NameExists, Unavailable
+from holdfast.errors import Corrupt, HoldfastError, NameExists, NameRetired, Unavailable
 from holdfast.format import layout, spool
 from holdfast.format.manifest import State
 from holdfast.format.outbox import APPLIED, Pending, joined, unapplied
+from holdfast.ops import references
 from holdfast.ops.forward import Forward
+from holdfast.ops.ingest import Wanted, put
 from holdfast.ops.seal import NO_CHANGE, seal
+from holdfast.ops.sources import opened
+from holdfast.ops.window import Window
 from holdfast.outbox import Outbox, outboxes, taken
 from holdfast.repository import Repository
 
@@ -67,19 +72,43 @@ def send(
     """Send an outbox and the spools `names` of its writer; the writer's chain afterwards.
 
     `base` is the caller's idea of that chain, `full` as for `seal`. Raises InvalidState when the id of
-    the run was taken, Corrupt when a file is damaged (after sending what is not), BackendError.
+    the run was taken, Corrupt when a file is damaged (after sending what is not), ReadOnly when the server
+    does not keep writers apart, BackendError.
     """
-    pending, damage = outbox.pending()
-    staged = outbox.staged()
-    _upload(repository, outbox.place, staged)
-    pending, lost = _made_ready(repository, outbox, pending, base)
-    damage = lost or damage
+    repository.ensure_apart()
     own = layout.chain(outbox.owner.run_id, outbox.owner.rank)
-    for chain, changes in _by_chain(pending):
+    for chain, changes in _by_chain(outbox.pending()[0]):
         after = _first(repository, outbox, chain, changes)
+        base = after if chain == own and after else base
+    # Only now, with its chain open, it looks at what the store has: see docs/format/gc.md.
+    try:
+        return _send(repository, outbox, names, base, full)
+    except NameRetired:
+        return references.again(lambda: _send(repository, outbox, names, base, full, anew=True))
+
+
+def _send(
+    repository: Repository,
+    outbox: Outbox,
+    names: list[str],
+    base: Snapshot | None,
+    full: bool,
+    anew: bool = False,
+) -> Snapshot | None:
+    """All but the entries that begin. With `anew`, what an earlier try made ready was collected meanwhile."""
+    pending, damage = outbox.pending()
+    staged, own = outbox.staged(), layout.chain(outbox.owner.run_id, outbox.owner.rank)
+    if anew:
+        outbox.forget_ready()
+    if staged or any(one.wishes for _, one in pending):
+        repository.condemned.refresh(repository.backend)
+    seen = references.writable(repository)
+    _upload(seen, outbox.place, staged)
+    pending, lost = _made_ready(seen, outbox, pending, base)
+    damage = lost or damage
+    for chain, changes in _by_chain(pending):
         if chain != own:
             _commit(repository, outbox, chain, changes)
-        base = after if chain == own and after else base
     mine = [(number, one) for number, one in pending if one.chain == own]
     try:
         base = _seal(repository, outbox, names, mine, base, full)
@@ -145,8 +174,9 @@ def _commit(repository: Repository, outbox: Outbox, prefix: str, pending: Number
     """Changes of a chain that the writer has no points in."""
     rest = _rest(pending)
     if rest:
-        chain = Chain(repository.backend, prefix)
-        chain.commit(chain.load(), lambda state: unapplied(state, outbox.owner.writer, rest))
+        references.commit(
+            repository, prefix, lambda state: unapplied(state, outbox.owner.writer, rest)
+        )
 
 
 def _seal(
@@ -188,9 +218,16 @@ def _upload_named(repository: Repository, place: LocalBackend, names: list[str])
 
 
 def _upload_one(repository: Repository, place: LocalBackend, name: str) -> str:
-    digest = Digest(name.rpartition("/")[2])
-    kind = layout.pack if name.startswith("packs/") else layout.blob
-    return digest.hex if blobs.copy(place, repository.backend, digest, kind) else ""
+    digest, backend = Digest(name.rpartition("/")[2]), repository.backend
+    if name.startswith("packs/"):
+        return digest.hex if blobs.copy(place, backend, digest, layout.pack) else ""
+    try:
+        return digest.hex if blobs.copy(place, backend, digest, layout.blob) else ""
+    except NameRetired:
+        wanted = Wanted("packed", expect=digest)
+        with opened(Path(place.root, name)) as source:
+            put(backend, source, Window(backend), wanted)
+        return ""
 
 
 def _upload_recipe(repository: Repository, place: LocalBackend, name: str, new: set[str]) -> None:

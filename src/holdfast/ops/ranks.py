@@ -71,7 +71,8 @@ def _join(repository: Repository, run_id: str, rank: int, attempt: int | None) -
 
     def decide(state: State) -> State:
         _refuse_busy(repository, run_id, rank, state)
-        return {"writer": {**process.identity(), "attempt": number, **_OPEN}}
+        mine = {**process.identity(), "store": repository.store_id}
+        return {"writer": {**mine, "attempt": number, **_OPEN}}
 
     after = chain.commit(base, decide)
     begun = main.get("attempts", {}).get(str(number), {}).get("from_step")

@@ -114,7 +114,8 @@ def _recover_main(
 ) -> tuple[int, bool]:
     """(points sealed, whether the run was marked as crashed) of the main writer."""
     base = repository.manifest(run_id).load()
-    crashed = _crashed(base.state, beat_of(repository, run_id))
+    here = not _is_elsewhere(repository, base.state)
+    crashed = here and _crashed(base.state, beat_of(repository, run_id))
     if not left and not crashed:
         return 0, False
     before = _points(base.state)
@@ -134,7 +135,7 @@ def _recover_rank(
     """The points sealed for a rank; None when its writer ended in order, or lives."""
     base = repository.rank(run_id, rank).load()
     beat = beat_of(repository, run_id, rank)
-    if not left and not _gone(base.state, beat):
+    if not left and (_is_elsewhere(repository, base.state) or not _gone(base.state, beat)):
         return None
     before = _points(base.state)
     ended = _last_sign(left, beat())
@@ -145,6 +146,11 @@ def _recover_rank(
     names = [live.name for live in left]
     after = seal(repository, run_id, names, base=base, also=also, scan=scan, rank=rank)
     return _points(after.state) - before
+
+
+def _is_elsewhere(repository: Repository, state: State) -> bool:
+    """Is it the copy of a run that goes on in another store? What became of it is said there."""
+    return bool(state.get("writer", {}).get("store", repository.store_id) != repository.store_id)
 
 
 def _gone(state: State, beat: Callable[[], int | None]) -> bool:

@@ -1,7 +1,7 @@
 """From one layout to the other, verified on the way; the old form stays until it is collected.
 
     repack(repository, run_id, keys, layout, …)   artifacts of a run; the manifest notes the layout
-    repack_digest(repository, digest, layout, …)  one artifact by its digest
+    repack_alone(repository, digest, layout, …)   one artifact by its digest
 
 Both may be stopped at any moment and begun again: what is there in that layout is left alone.
 """
@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from holdfast import blobs, verified_artifact
+from holdfast import verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.bundles import Bundle
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound
+from holdfast.errors import ArtifactNotFound, InvalidState
+from holdfast.format import layout as names
 from holdfast.format.recipe import Recipe
-from holdfast.ops import lineage
-from holdfast.ops.artifacts import by_digest, directory_entries
+from holdfast.ops import lineage, references
+from holdfast.ops.artifacts import by_digest, directory_entries, is_directory
 from holdfast.ops.bundle import MIN_FILES, Known, bundling, is_small
 from holdfast.ops.ingest import MIN_PACKED_BYTES, Progress, Stored, Wanted, put
 from holdfast.ops.lineage import Stock
@@ -48,7 +49,10 @@ class Rebuilt:
     """A stored artifact as a source: each piece is verified before a byte of it is used."""
 
     def __init__(self, repository: Repository, digest: Digest) -> None:
-        made_of = verified_artifact.find(repository.backend, digest)
+        found, problem = verified_artifact.recipes(repository.backend, digest)
+        if problem and not found:
+            raise problem
+        made_of = verified_artifact.best(found) if found else None
         self._inner: Memory | None = None
         if made_of is None:  # short: it lies whole in its blob
             self._inner = Memory(verified_artifact.read(repository.backend, digest))
@@ -57,7 +61,7 @@ class Rebuilt:
         self.size_bytes = made_of.size_bytes
         self._recipe = made_of
         self._piece: Callable[[int], Bytes] = lru_cache(8)(
-            Chunks(repository.backend, made_of).piece
+            Chunks(repository.backend, made_of, found).piece
         )
 
     def get(self, offset: int, length: int) -> Any:
@@ -84,6 +88,12 @@ def repack_digest(
     size = by_digest(repository, digest)["size_bytes"]
     if wanted.layout in verified_artifact.layouts(repository.backend, digest) and not wanted.again:
         return Stored(digest, size, wanted.layout == "packed", 0)
+    if wanted.layout == "plain" and repository.condemned.has(names.blob(digest)):
+        raise InvalidState(
+            f"{digest} cannot be plain again: its blob was collected once, and that name is not used "
+            "again; it stays packed",
+            digest=str(digest),
+        )
     source: Source = Rebuilt(repository, digest)
     return put(repository.backend, source, window, wanted, progress)
 
@@ -147,15 +157,40 @@ def _carried_out(repository: Repository, piece: _Piece) -> list[list[Repacked]]:
     rows = repository.manifest(piece.run_id).load().state.get("artifacts", {})
     found: list[list[Repacked]] = []
     for key in piece.keys:
-        about = rows.get(key)
-        if about is None:  # it was removed meanwhile
+        if key in rows:
+            found.append(references.again(partial(_stored, repository, piece, key, rows[key])))
+        else:  # it was removed meanwhile
             found.append([])
-            continue
-        found.append(
-            _one(repository, piece.run_id, key, about, piece.layout, piece.base, piece.compact)
-        )
-        _note(repository, piece.run_id, key, about["digest"], piece.layout)
     return found
+
+
+def _stored(
+    repository: Repository, piece: _Piece, key: str, about: Mapping[str, Any]
+) -> list[Repacked]:
+    """One artifact, and the note of its layout."""
+    seen, layout = references.writable(repository), piece.layout
+    done = _one(seen, piece.run_id, key, about, layout, piece.base, piece.compact)
+    _note(repository, piece.run_id, key, about["digest"], layout)
+    return done
+
+
+def repack_alone(
+    repository: Repository,
+    digest: Digest,
+    *,
+    layout: str,
+    base: str | None = None,
+    compact: bool = False,
+) -> list[Repacked]:
+    """Store a file or directory in `layout`, against the artifact with the digest `base` if there is one.
+
+    Raises ArtifactNotFound, InvalidValue for what is no digest, Corrupt."""
+    kind = "directory" if is_directory(repository, digest) else "file"
+    about = by_digest(repository, digest) | {"kind": kind}
+    if base is not None:
+        by_digest(repository, Digest.parse(base))
+        about |= {"version": 1, "bases": [[0, base]]}
+    return _one(references.writable(repository), "", str(digest), about, layout, None, compact)
 
 
 def _age(about: Mapping[str, Any]) -> int:
@@ -204,7 +239,8 @@ def _small(
         todo = [
             of for of in files if of in held and verified_artifact.has_blob(backend, of) is None
         ]
-        new = sum(blobs.put_bytes(backend, held.read(of))[1] for of in todo)
+        window, plain = Window(backend), Wanted("plain")
+        new = sum(put(backend, Memory(held.read(of)), window, plain).size_bytes for of in todo)
         return (tree, new, new) if todo else None
     todo = [of for of in files if of not in held]
     if len(files) < MIN_FILES or not todo:
@@ -236,11 +272,10 @@ def _files(repository: Repository, about: Mapping[str, Any]) -> list[tuple[str, 
 
 def _note(repository: Repository, run_id: str, key: str, digest: str, layout: str) -> None:
     """Say in the manifest which layout was asked for, so that the other one may be collected."""
-    chain = repository.manifest(run_id)
 
     def change(state: Mapping[str, Any]) -> dict[str, Any]:
         now = state.get("artifacts", {}).get(key, {})
         same = now.get("digest") == digest and now.get("layout") != layout
         return {"artifacts": {key: {**now, "layout": layout}}} if same else {}
 
-    chain.commit(chain.load(), change)
+    references.commit(repository, repository.manifest(run_id).prefix, change)

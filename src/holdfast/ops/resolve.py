@@ -47,7 +47,7 @@ def target(
     if at is not None:
         return _within(repository, found, aliases.find(repository, found.scope, at))
     run, alias = known_run(repository, found), known_alias(repository, found)
-    made = _version(ask, found)
+    made = _version(repository, ask, found)
     kinds = [kind for kind, one in ((RUN, run), (ALIAS, alias), (EXPERIMENT, made)) if one]
     if len(kinds) > 1:
         raise ambiguous(found, *kinds)
@@ -143,12 +143,12 @@ def _member(repository: Repository, directory: Target, path: str) -> Target:
     raise ArtifactNotFound(f"{directory} has no file {path!r} in it", key=path)
 
 
-def _version(ask: Ask[Any], found: Address) -> Target | None:
+def _version(repository: Repository, ask: Ask[Any], found: Address) -> Target | None:
     """The version of a key that the address asks for, if the scope is an experiment. Raises
     ArtifactNotFound, Ambiguous."""
     if found.key is None or EXPERIMENT not in found.may_be:
         return None
-    key, number = address.split_version(found.key)
+    key, number, path = address.split_version(found.key)
     if number is None and found.kind is None:
         return None
     known = ask(lambda catalog: experiments_called(catalog, found.scope))
@@ -162,7 +162,8 @@ def _version(ask: Ask[Any], found: Address) -> Target | None:
     chosen = listed[-1:] if number == LATEST else listed[number : number + 1]
     if not chosen:
         raise _which(found, key, listed)
-    return chosen[0].target
+    whole = chosen[0].target
+    return _member(repository, whole, path) if path else whole
 
 
 def ambiguous_name(found: Address, known: list[str]) -> Ambiguous:

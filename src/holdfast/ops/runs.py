@@ -8,9 +8,17 @@ from typing import Any
 
 from holdfast import liveness, process
 from holdfast.chain import Snapshot
-from holdfast.errors import RunBusy, RunNotFound
-from holdfast.format import layout, manifest, stats
+from holdfast.errors import (
+    Corrupt,
+    InvalidState,
+    NameNotFound,
+    NameRetired,
+    RunBusy,
+    RunNotFound,
+)
+from holdfast.format import gc, layout, manifest, stats
 from holdfast.format.manifest import State
+from holdfast.ops import reach, references
 from holdfast.ops.orphans import beat_of, by_writer, orphan_spools
 from holdfast.ops.seal import difference, rank_states, recount, recount_ranks, seal
 from holdfast.outbox import taken
@@ -104,7 +112,7 @@ def run_of(state: State) -> RunRecord | None:
 
 def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
     """Create the run. Raises InvalidState when the id is taken."""
-    first = first_state(run_id, sections)
+    first = first_state(run_id, sections, repository.store_id)
 
     def decide(state: State) -> State:
         if state:
@@ -115,8 +123,8 @@ def begin_run(repository: Repository, run_id: str, sections: State) -> Snapshot:
     return chain.commit(chain.load(), decide)
 
 
-def first_state(run_id: str, sections: State) -> State:
-    """The state of a run that begins now in this process."""
+def first_state(run_id: str, sections: State, store_id: str) -> State:
+    """The state of a run that begins now in this process, in that store."""
     now = time.time_ns()
     run = {
         "run_id": run_id,
@@ -127,7 +135,7 @@ def first_state(run_id: str, sections: State) -> State:
     return {
         **sections,
         "run": {**run, **sections.get("run", {})},
-        "writer": process.identity(),
+        "writer": {**process.identity(), "store": store_id},
         "attempts": {"1": {"started_at": now}},
     }
 
@@ -160,7 +168,7 @@ def resume_run(repository: Repository, run_id: str, step: int | None) -> tuple[S
                 "error": None,
                 "started_at": state["run"].get("started_at", now),
             },
-            "writer": {**process.identity(), "closed": None},
+            "writer": {**process.identity(), "store": repository.store_id, "closed": None},
             "attempts": {str(attempt(state) + 1): begun},
         }
         if step is not None:
@@ -231,10 +239,33 @@ def mark_deleted(repository: Repository, run_id: str, deleted: bool) -> None:
 
     def decide(state: State) -> State:
         require(state, run_id)
+        if gc.is_collected(state):
+            raise InvalidState(f"run {run_id} was removed and collected: it cannot come back")
         is_deleted = "deleted_at" in state["run"]
         return {} if is_deleted == deleted else {"run": {"deleted_at": at}}
 
-    chain.commit(chain.load(), decide)
+    if deleted:
+        chain.commit(chain.load(), decide)
+    else:
+        references.commit(repository, chain.prefix, decide, check=_is_all_there)
+
+
+def _is_all_there(repository: Repository, state: State, change: State) -> None:
+    """To take the tombstone off is to refer to everything again. Raises InvalidState."""
+    run_id = state["run"]["run_id"]
+    problem = InvalidState(f"run {run_id} is being collected: it cannot come back")
+    try:
+        found = reach.of_run(repository, run_id)
+    except (Corrupt, NameNotFound) as error:
+        raise problem from error
+    first = layout.entry(layout.manifest(run_id), 0)
+    if any(map(repository.condemned.has, [first, *found.segments])):
+        raise problem
+    try:
+        for about in state.get("artifacts", {}).values():
+            references.require_artifact(repository, about)
+    except NameRetired as error:
+        raise problem from error
 
 
 def experiments(repository: Repository) -> list[ExperimentRecord]:

@@ -15,10 +15,13 @@ from typing import Any
 
 from holdfast.chain import Chain, Snapshot
 from holdfast.digest import Digest
-from holdfast.errors import BackendError, Corrupt, NameExists, NameNotFound
+from holdfast.errors import BackendError, Corrupt, NameExists, NameNotFound, NameRetired
 from holdfast.format import layout, manifest, segment, spool, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis
+from holdfast.ids import new_nonce
+from holdfast.ops import references
+from holdfast.ops.references import writable
 from holdfast.repository import Repository
 from holdfast.series import RunPoints, cut, cuts, is_sealed
 
@@ -54,20 +57,31 @@ def seal(
 
     `full` is for the last entry of a run: see `Chain.commit`.
     """
-    found = (_segment(repository, run_id, name, scan) for name in names)
-    parts = [part for part in found if part]
-    chain = Chain(repository.backend, layout.chain(run_id, rank))
-    base = base or chain.load()
-    if base.number < 0:  # generation 0 holds no references
-        first = {"run_id": run_id} if rank is None else {"run_id": run_id, "rank": rank}
-        base = chain.commit(base, lambda state: {} if state else {"run": first})
+    names, prefix = list(names), layout.chain(run_id, rank)
+    first: State = {"run": {"run_id": run_id} | ({} if rank is None else {"rank": rank})}
+    if not names and also is NO_CHANGE:
+        chain = Chain(repository.backend, prefix)
+        return chain.commit(base or chain.load(), lambda state: {} if state else first)
     changed = _change if rank is None else _rank_change
+    parts: list[Sealed] = []
 
-    def decide(state: State) -> State:
-        change = changed(repository, run_id, state, parts)
-        return _joined(change, also(manifest.apply(state, change)))
+    def publish(salt: bytes | None = None) -> Snapshot:
+        found = (_segment(repository, run_id, name, scan, salt) for name in names)
+        parts[:] = [part for part in found if part]
 
-    after = chain.commit(base, decide, full=full)
+        def decide(state: State) -> State:
+            change = changed(repository, run_id, state, parts)
+            return _joined(change, also(manifest.apply(state, change)))
+
+        return references.commit(repository, prefix, decide, base=base, first=first, full=full)
+
+    try:
+        after = publish()
+    except NameRetired as error:
+        if not error.name.startswith(layout.RUNS):
+            raise  # an artifact that `also` names
+        # An earlier try left the same segment, and that was collected.
+        after = references.again(lambda: publish(new_nonce()))
     if rank is None and any(part.about["from_step"] is not None for part in parts):
         recount_ranks(repository, run_id)  # of every attempt before the one that began there
     for part in parts:
@@ -83,7 +97,11 @@ def _joined(a: State, b: State) -> State:
 
 
 def _segment(
-    repository: Repository, run_id: str, name: str, scan: Callable[..., spool.Scan]
+    repository: Repository,
+    run_id: str,
+    name: str,
+    scan: Callable[..., spool.Scan],
+    salt: bytes | None = None,
 ) -> Sealed | None:
     """Write the segment of one spool; None if the spool is gone, or was never synced."""
     try:
@@ -109,11 +127,14 @@ def _segment(
         return Sealed(name, None, about, [])
     rank = {"rank": held.about["rank"]} if held.about.get("rank") is not None else {}
     file, sizes = segment.encode(
-        {"run_id": run_id, **about, **rank}, axes, breathe=breathe, rows=_BLOCK_ROWS
+        {"run_id": run_id, **about, **rank, **({"nonce": salt} if salt else {})},
+        axes,
+        breathe=breathe,
+        rows=_BLOCK_ROWS,
     )
     digest = Digest.of(file)
     with suppress(NameExists):  # an earlier try got this far: the same bytes are there
-        repository.backend.create(layout.segment(run_id, digest), file)
+        writable(repository).backend.create(layout.segment(run_id, digest), file)
     about |= {
         **sizes,
         "first_step": min(int(axis.steps[0]) for axis in axes),

@@ -6,14 +6,23 @@ docs/format/snapshot.md.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from holdfast import blobs, verified_artifact
+from holdfast import verified_artifact
 from holdfast.chain import Chain
+from holdfast.condemned import Condemned
 from holdfast.digest import Digest
-from holdfast.errors import ArtifactNotFound, Corrupt, HoldfastError, InvalidValue, SnapshotNotFound
+from holdfast.errors import (
+    ArtifactNotFound,
+    Corrupt,
+    HoldfastError,
+    InvalidState,
+    InvalidValue,
+    SnapshotNotFound,
+)
 from holdfast.format import alias as names
 from holdfast.format import layout
 from holdfast.format import proof as proofs
@@ -22,14 +31,17 @@ from holdfast.format.alias import Target
 from holdfast.format.manifest import State
 from holdfast.format.snapshot import Document, Row
 from holdfast.names import check_alias
-from holdfast.ops import aliases
+from holdfast.ops import aliases, artifacts, references
 from holdfast.ops.aliases import Alias
+from holdfast.ops.ingest import Wanted
+from holdfast.ops.lineage import Lineage
 from holdfast.pinned import PinnedBackend
 from holdfast.repository import Repository
 
 _MOST_LISTINGS = 10
 Listing = Mapping[str, list[int]]  # the numbers of the entries of each chain
-KIND = "snapshot"  # what the target of a snapshot's name is
+KIND = "snapshot"  # of what the name of a snapshot names
+_PLAIN = artifacts.How(Wanted("plain"), Lineage)  # so that sha256sum gives the id
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +64,25 @@ def take(repository: Repository, name: str | None = None) -> Taken:
     Raises Corrupt when some chain cannot be read: then nobody can say what the store holds.
     """
     chain = None if name is None else chain_of(repository, name)
+    log = _quiet(repository) if chain is not None else -1
     rows, is_exact = _rows(repository)
     document, listed = documents.encode(rows)
     taken = Taken(Digest.of(document), len(rows), is_exact, name)
     if chain is not None and name is not None:
-        _keep(chain, name, document, listed)
+        references.again(lambda: _keep(repository, chain, name, document, listed, log))
     return taken
+
+
+def _quiet(repository: Repository) -> int:
+    """The newest entry of the log of the collectors, between two collections: what a snapshot needs may be
+    on its way out during one. Raises InvalidState."""
+    condemned = Condemned.load(repository.backend)
+    if not all(one.done for one in condemned.collections):
+        raise InvalidState(
+            "a collection is under way: take the snapshot when it is done (`holdfast gc` ends one that "
+            "was left)"
+        )
+    return condemned.snapshot.number
 
 
 def chain_of(repository: Repository, name: str) -> Chain:
@@ -65,20 +90,30 @@ def chain_of(repository: Repository, name: str) -> Chain:
     return Chain(repository.backend, layout.snapshot(check_alias("snapshot name", name)))
 
 
-def _keep(chain: Chain, name: str, document: bytes, listed: bytes) -> None:
-    """Store the documents and have the name name them, unless it does."""
+def _keep(
+    repository: Repository, chain: Chain, name: str, document: bytes, listed: bytes, log: int
+) -> None:
+    """Store the documents and have the name name them, unless it does. Raises InvalidState when a collection
+    has begun since entry `log` of the collectors: something that the snapshot needs may be gone."""
     to = Target(digest=str(Digest.of(document)), size_bytes=len(document), kind=KIND)
-    base = chain.load()
-    if base.number < 0:
-        base = chain.commit(base, lambda state: {} if state else names.first(name))
+    at, seen = time.time_ns(), references.writable(repository)
+    stored = [artifacts.store(seen, data, None, _PLAIN) for data in (listed, document)]
 
-    def decide(state: State) -> State:
-        # Asked again after any other entry, so that what was taken away meanwhile is there again.
-        blobs.put_bytes(chain.backend, listed)
-        blobs.put_bytes(chain.backend, document)
-        return names.moved(state, to)
+    def check(seen: Repository, state: State, change: State) -> None:
+        if _quiet(repository) != log:
+            raise InvalidState(
+                "a collection took place while the snapshot was taken: take it again"
+            )
+        for about in stored:
+            references.require_artifact(seen, about)
 
-    chain.commit(base, decide)
+    references.commit(
+        repository,
+        chain.prefix,
+        lambda state: names.moved(state, to, at),
+        first=names.first(name, at),
+        check=check,
+    )
 
 
 def _rows(repository: Repository) -> tuple[list[Row], bool]:

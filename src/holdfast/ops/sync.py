@@ -20,9 +20,10 @@ from holdfast import absent
 from holdfast.backend.cached import without_cache
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, HoldfastError
-from holdfast.format import layout
+from holdfast.errors import BackendError, Corrupt, HoldfastError, NameNotFound, NameRetired
+from holdfast.format import layout, recipe
 from holdfast.ops import sync_chains, sync_fork
+from holdfast.ops.reach import homes_of
 from holdfast.ops.sync_chains import ChainPlan, Diverged, Divergence
 from holdfast.ops.sync_hold import Hold
 from holdfast.ops.sync_listing import Chains, Tip
@@ -37,6 +38,7 @@ from holdfast.repository import Repository
 
 T = TypeVar("T")
 _BATCH = 256  # runs that are published together
+_MOST_TRIES = 16  # each needs a collection that condemns what was found a moment ago
 
 
 @dataclass(slots=True)
@@ -67,6 +69,12 @@ class SyncReport:
 def unavailable(source: str, target: str, error: HoldfastError) -> SyncReport:
     """The report of a sync that did not come about."""
     return SyncReport(source, target, findings=[finding(error, "this sync: what arrived stays")])
+
+
+def beat(target: Repository, open_runs: Mapping[str, int]) -> None:
+    """Say in the target that the writers of these runs are alive, by the heads of their newest entries."""
+    for run_id, number in open_runs.items():
+        target.manifest(run_id).beat(number)
 
 
 def sides_of(
@@ -118,43 +126,53 @@ def execute(
 ) -> SyncReport:
     """Carry out a plan. Raises BackendError (StorageFull, Unavailable, …); what arrived by then stays."""
     meter = Meter(planned.size_bytes, limit_bytes, progress)
-    return _Sync(planned, pool, meter).run()
+    report = SyncReport(planned.source, planned.target)
+    sides = planned.sides
+    hold = None if planned.is_idle else Hold(sides.target, sides.source.store_id)
+    for _ in range(_MOST_TRIES):
+        try:
+            if hold and planned.is_overtaken():
+                planned = plan(sides, pool, planned.chosen)
+            _Sync(planned, pool, meter, hold, report).run()
+            break
+        except NameRetired:  # a collector was quicker: what it condemned is stored anew
+            planned = plan(sides, pool, planned.chosen)
+    else:
+        raise BackendError(f"{planned.target}: collectors were quicker {_MOST_TRIES} times")
+    if hold:
+        hold.close()
+    report.sent_bytes = meter.sent
+    return report
 
 
 class _Sync:
     """One plan while it is carried out."""
 
-    def __init__(self, planned: Plan, pool: Executor, meter: Meter) -> None:
+    def __init__(
+        self, planned: Plan, pool: Executor, meter: Meter, hold: Hold | None, report: SyncReport
+    ) -> None:
         self._plan = planned
         self._pool = pool
         self._meter = meter
-        sides = planned.sides
-        self._source, self._target = sides.source.backend, sides.target.backend
+        self._hold = hold
+        self.report = report
+        source, target = planned.sides.source, planned.sides.target
+        self._source, self._target = source.backend, target.backend
         self._stream = without_cache(self._source)  # what goes by once is not worth keeping here
-        self._rewriter = Rewriter(sides.source, self._target, meter)
+        self._into = target.condemned.view(self._target)  # no file gets a condemned name
+        self._rewriter = Rewriter(source, self._into, meter)
         self._done: dict[str, HoldfastError | None] = {}  # what was sent, or why it was not
+        self._rests_on: dict[str, list[str]] = {}  # the files of what was rewritten
         self._good: list[RunPlan] = []
         self._left_out: set[str | None] = set(planned.left_out)
-        self.report = SyncReport(
-            self._source.url,
-            self._target.url,
-            equal=planned.equal,
-            diverged=list(planned.diverged),
-            findings=list(planned.findings),
-        )
+        report.equal = planned.equal
+        report.diverged, report.findings = list(planned.diverged), list(planned.findings)
 
-    def run(self) -> SyncReport:
-        hold = None
-        if not self._plan.is_idle:
-            hold = Hold(self._target, self._plan.sides.source.store_id)
+    def run(self) -> None:
         for group in (self._plan.first, self._plan.runs, self._plan.last):
             for first in range(0, len(group), _BATCH):
                 self._batch(group[first : first + _BATCH])
-        if hold:
-            hold.close()
         self._learn()
-        self.report.sent_bytes = self._meter.sent
-        return self.report
 
     def _is_same_by_now(self, one: RunPlan) -> bool:
         """Has another sync founded the same experiment a moment ago?"""
@@ -168,11 +186,15 @@ class _Sync:
     def _batch(self, runs: list[RunPlan]) -> None:
         pieces = self._plan.pieces
         names = {name for run in runs for name in run.waits} - self._done.keys()
+        self._rely_on(self._files(runs))  # before anything is sent, so that none of it is collected
         copies = sorted(names & pieces.copies.keys())
         is_recipe = {name for name in copies if name.startswith(layout.RECIPES)}
         self._send([name for name in copies if name not in is_recipe])
+        before = len(self._rests_on)
         for run in runs:
             self._rewrite(run)
+        if len(self._rests_on) > before:
+            self._rely_on({name for names in self._rests_on.values() for name in names})
         self._send(sorted(name for name in is_recipe if self._can_follow(name)))
         forks = {run.run_id: run.fork.origin for run in runs if run.fork}
         self._send(sorted(names & self._plan.segments.keys()), forks)
@@ -192,7 +214,7 @@ class _Sync:
             run_id = name.split("/", 2)[1]
             place = layout.run(forks[run_id]) + name.split("/", 2)[2] if run_id in forks else name
             try:
-                send(self._stream, self._target, place, self._meter, name)
+                send(self._stream, self._into, place, self._meter, name)
             except Corrupt as error:
                 return error
             return None
@@ -213,7 +235,9 @@ class _Sync:
             self._rewriter.learn(self._recipes_of(run))
         for name in todo:
             try:
-                self._rewriter.rewrite(rewrites[name][0], name, self._is_in_target)
+                digest = rewrites[name][0]
+                rests_on = self._rewriter.rewrite(digest, name, self._is_in_target)
+                self._rests_on[rewritten(name)] = rests_on
                 self._done[rewritten(name)] = None
                 self.report.files += 2
             except Corrupt as error:
@@ -226,6 +250,27 @@ class _Sync:
             return []
         files.look(layout.RECIPES, run.related, self._pool)
         return [name for digest in run.related for name in files.recipes(digest)]
+
+    def _rely_on(self, names: set[str]) -> None:
+        if self._hold:
+            self._hold.add(names)
+
+    def _files(self, runs: list[RunPlan]) -> set[str]:
+        """The names of all files that these runs need and the target has, or gets under the same name."""
+        pieces = self._plan.pieces
+        again = {rewritten(name) for name in pieces.rewrites}
+        names = {name for run in runs for name in run.waits} - again
+        found = [n for n in names if n.startswith(layout.RECIPES) and n not in pieces.copies]
+        for homes in self._pool.map(self._homes, found):
+            names |= homes
+        return names
+
+    def _homes(self, name: str) -> set[str]:
+        """The packs and blobs of a recipe that the target had."""
+        try:
+            return homes_of(recipe.decode(self._target.get(name), place=name))
+        except (Corrupt, NameNotFound):
+            return set()  # what it was to make, fsck says
 
     def _is_in_target(self, home: str) -> bool:
         if home in self._done:
@@ -267,8 +312,7 @@ class _Sync:
         for one in run.chains:
             self._publish_chain(one)
         if run.fork:
-            self.report.entries += sync_fork.publish(self._target, run.fork)
-            self.report.forks.append(run.run_id)
+            run.fork_entries = sync_fork.publish(self._target, run.fork)
 
     def _publish_chain(self, one: ChainPlan) -> None:
         if one.count:
@@ -276,7 +320,9 @@ class _Sync:
 
     def _count(self, run: RunPlan) -> None:
         self._good.append(run)
-        self.report.entries += run.entries
+        self.report.entries += run.entries + run.fork_entries
+        if run.fork:
+            self.report.forks.append(run.run_id)
         if run.run_id in self._plan.ours.named:
             return
         if run.entries or run.fork or self._done.keys() & run.waits:

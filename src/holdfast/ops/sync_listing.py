@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from holdfast.backend.base import Backend, Stat
+from holdfast.condemned import Condemned
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt
 from holdfast.format import layout
@@ -37,6 +38,9 @@ class Tip:
         if self.gap is not None:
             place = layout.entry(prefix, self.gap)
             raise Corrupt(f"{place} is missing, although later entries are there", place=place)
+
+
+NOTHING = Tip(-1, 0, 0)  # of a chain that does not exist
 
 
 @dataclass(slots=True)
@@ -92,9 +96,9 @@ class Files:
     """The blobs, packs and recipes of one store; those that are `condemned` there count as not there. Not
     for several threads at once."""
 
-    def __init__(self, backend: Backend, condemned: Container[str] = ()) -> None:
+    def __init__(self, backend: Backend, condemned: Condemned | None = None) -> None:
         self._backend = backend
-        self.condemned = condemned
+        self.condemned = condemned or Condemned()
         self._seen: dict[str, set[str]] = defaultdict(set)
         self._recipes: dict[str, list[str]] = defaultdict(list)
         self.sizes: dict[str, int] = {}
@@ -119,7 +123,7 @@ class Files:
 
     def size(self, name: str) -> int | None:
         """Of a blob, pack or recipe whose folder was looked at; None if it is not there."""
-        return None if name in self.condemned else self.sizes.get(name)
+        return None if self.condemned.has(name) else self.sizes.get(name)
 
     def recipes(self, digest: Digest) -> list[str]:
         """The names of the recipes of an artifact."""
@@ -130,4 +134,4 @@ class Files:
         return [name for name in self._named(digest) if name.endswith(layout.BUNDLE)]
 
     def _named(self, digest: Digest) -> list[str]:
-        return [n for n in self._recipes.get(digest.hex, []) if n not in self.condemned]
+        return [n for n in self._recipes.get(digest.hex, []) if not self.condemned.has(n)]

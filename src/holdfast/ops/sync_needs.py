@@ -11,13 +11,13 @@ from holdfast.absent import Absent
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.format import layout
+from holdfast.format import gc, layout
 from holdfast.format.entry import Entry
 from holdfast.format.manifest import State
 from holdfast.ops import reach, sync_chains, sync_fork
 from holdfast.ops.sync_chains import ChainPlan, Divergence
 from holdfast.ops.sync_fork import Fork
-from holdfast.ops.sync_listing import Tip
+from holdfast.ops.sync_listing import NOTHING, Tip
 from holdfast.ops.sync_memory import Memory
 from holdfast.repository import Repository
 
@@ -56,6 +56,7 @@ class RunPlan:
     entry_bytes: int = 0
     waits: set[str] = field(default_factory=set)
     fork: Fork | None = None
+    fork_entries: int = 0
     splits: list[Divergence] = field(default_factory=list)
     names_run: str | None = None
 
@@ -81,6 +82,8 @@ def examine(
     """What to do for a run; how its chains diverged; None if there is nothing to do. A plan of a run that
     diverged has a `fork`. Raises Corrupt."""
     manifest = layout.manifest(run_id)
+    if _was_collected(sides, manifest, ours.get(manifest), theirs.get(manifest)):
+        return None
     plan, diverged = RunPlan(run_id), []
     found = _Found(sides.what)
     for prefix in sorted(ours, key=lambda name: (name != manifest, name)):
@@ -93,6 +96,8 @@ def examine(
         have = -1 if other is None else other.number
         if have < ours[prefix].number or not sides.memory.is_complete(prefix, have):
             _look(sides, plan, found, prefix, have)
+    if diverged and _is_collected(sides.target.backend, theirs[manifest], manifest):
+        return None
     if diverged:
         return _diverged(sides, run_id, diverged)
     found.settle(sides.source, plan)
@@ -116,6 +121,28 @@ def _diverged(sides: Sides, run_id: str, splits: list[Divergence]) -> RunPlan | 
         found.add_segments({}, state, ())
     found.settle(sides.source, plan)
     return plan
+
+
+def _was_collected(sides: Sides, manifest: str, ours: Tip | None, theirs: Tip | None) -> bool:
+    """Was the run removed for good on one side? It is not brought back, nor removed on the other. That is
+    remembered, as the listing alone does not tell it from damage."""
+    either = [(sides.source.backend, ours), (sides.target.backend, theirs)]
+    if all(tip is None or tip.gap is None for _, tip in either):
+        return False
+    stand = (ours or NOTHING, theirs or NOTHING)
+    if sides.memory.is_settled(manifest, *stand):
+        return True
+    if any(tip and _is_collected(backend, tip, manifest) for backend, tip in either):
+        sides.memory.settle(manifest, *stand)
+        return True
+    return False
+
+
+def _is_collected(backend: Backend, tip: Tip | None, manifest: str) -> bool:
+    if tip is None:
+        return False
+    entry, _ = Chain(backend, manifest).read(tip.number)
+    return gc.is_collected(entry.body)
 
 
 def _is_known(sides: Sides, prefix: str, plan: RunPlan) -> bool:

@@ -182,15 +182,22 @@ class Chooser:
         size = self._ours.size(blob)
         if size is None:
             self.pieces.lost[digest] = Corrupt(f"{blob} is missing from the store", place=blob)
-        elif blob in self._theirs.condemned:
+        elif self._is_condemned(blob):
             self.pieces.rewrites[blob] = (digest, size)
             self._wait(digest, rewritten(blob))
         else:
             self.pieces.copies[blob] = size
             self._wait(digest, blob)
-            if own:
+            if own and self._is_condemned(own):
+                self.pieces.rewrites[own] = (digest, 0)
+                self._wait(digest, rewritten(own))
+            elif own:
                 self._wait(digest, own)
                 self.pieces.copies[own] = self._ours.size(own) or 0
+
+    def _is_condemned(self, name: str) -> bool:
+        """Must the target not have a file of that name any more?"""
+        return self._theirs.condemned.has(name)
 
     def _settle(self) -> None:
         """Decide for each pack and blob whether it goes over whole, and so for each recipe."""
@@ -207,7 +214,7 @@ class Chooser:
 
     def _goes_whole(self, home: str, ranges: NDArray[np.uint64]) -> bool:
         size = self._ours.size(home)
-        if size is None or self._is_kept(home) or home in self._theirs.condemned:
+        if size is None or self._is_kept(home) or self._is_condemned(home):
             return False
         mostly = ranges[:, 1].sum() >= _MOSTLY * size or home in self.pieces.copies
         too_long = bool((ranges[:, 1] > pack.MAX_CHUNK_BYTES).any())
@@ -231,7 +238,7 @@ class Chooser:
             text = f"{gone[0]} is missing from the store: {one.digest} needs it"
             self.pieces.lost[one.digest] = Corrupt(text, place=gone[0])
             return
-        if parts:
+        if parts or self._is_condemned(one.name):
             size = sum(int(wanted[home][:, 1].sum()) for home in parts)
             self.pieces.rewrites[one.name] = (one.digest, size)
             self._wait(one.digest, rewritten(one.name), *(one.homes & whole))

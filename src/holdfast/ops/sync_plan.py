@@ -6,7 +6,7 @@ ops/sync.py. See docs/format/sync.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,13 @@ from holdfast import absent
 from holdfast.absent import Absent
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, HoldfastError, NotSynced, UnsupportedFormat
+from holdfast.errors import (
+    Corrupt,
+    HoldfastError,
+    NameRetired,
+    NotSynced,
+    UnsupportedFormat,
+)
 from holdfast.format import layout
 from holdfast.ops import sync_named
 from holdfast.ops.sync_chains import Divergence
@@ -46,6 +52,7 @@ class Plan:
     diverged: list[Divergence] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
+    chosen: Collection[str] | None = None
 
     @property
     def source(self) -> str:
@@ -87,6 +94,11 @@ class Plan:
         """In the order in which it has to come."""
         return [*self.first, *self.runs, *self.last]
 
+    def is_overtaken(self) -> bool:
+        """Was something condemned since, that the target was seen to have or should get?"""
+        has = self.sides.target.condemned.has
+        return any(has(name) for run in self.everything for name in run.waits)
+
     @property
     def is_idle(self) -> bool:
         """Is there nothing to send?"""
@@ -97,18 +109,20 @@ def plan(
     sides: Sides,
     pool: Executor,
     runs: Collection[str] | None = None,
-    condemned: Container[str] = (),
 ) -> Plan:
-    """What to do so that the target has these runs (all, and what else has a name, without `runs`)."""
+    """What to do so that the target has these runs (all, and what else has a name, without `runs`). What
+    its collectors have condemned counts as not there."""
+    sides.target.condemned.refresh(sides.target.backend)
     found = Plan(
         sides,
         Chains.listed(sides.source.backend, runs),
         Chains.listed(sides.target.backend, runs),
     )
+    found.chosen = runs
     wanted = found.ours.runs.keys() if runs is None else found.ours.runs.keys() & set(runs)
     _examine_runs(found, sorted(wanted), pool)
     _examine_named(found, None if runs is None else _experiments(found, wanted, pool), pool)
-    _choose(found, pool, condemned)
+    _choose(found, pool)
     return found
 
 
@@ -138,13 +152,13 @@ def finding(error: HoldfastError, affects: str) -> Finding:
     return Finding(error.code, error.details.get("place", ""), error.message, affects)
 
 
-def _choose(found: Plan, pool: Executor, condemned: Container[str]) -> None:
+def _choose(found: Plan, pool: Executor) -> None:
     source, target = found.sides.source.backend, found.sides.target.backend
     artifacts: dict[Digest, int | None] = {}
     for run in (*found.runs, *found.last):
         artifacts.update(run.artifacts)
     if artifacts:
-        found.files_there = Files(target, condemned)
+        found.files_there = Files(target, found.sides.target.condemned)
         chooser = Chooser(source, Files(source), found.files_there, pool)
         found.pieces = chooser.choose(artifacts)
     found.runs = [run for run in found.runs if _settle(found, run)]
@@ -166,6 +180,13 @@ def _settle(found: Plan, run: RunPlan) -> bool:
     if lost:
         for error in lost.values():
             found.findings.append(finding(error, f"run {run.run_id}, which was left out"))
+        found.left_out.add(run.run_id)
+        return False
+    retired = next((n for n in run.segments if found.sides.target.condemned.has(n)), None)
+    if retired is not None:
+        text = f"{retired} was collected in {found.target}, and its name is not used again"
+        affects = f"run {run.run_id}, which was left out"
+        found.findings.append(Finding(NameRetired.code, retired, text, affects))
         found.left_out.add(run.run_id)
         return False
     for digest in run.artifacts:

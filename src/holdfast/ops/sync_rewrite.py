@@ -18,6 +18,7 @@ from holdfast.format import layout, pack, recipe
 from holdfast.format.recipe import Builder, Chunk, Recipe
 from holdfast.ids import new_nonce
 from holdfast.ops.ingest import Wanted, put
+from holdfast.ops.reach import homes_of
 from holdfast.ops.repack import Rebuilt
 from holdfast.ops.sync_send import Meter
 from holdfast.ops.window import Window
@@ -65,7 +66,7 @@ class Rewriter:
 
     def rewrite(self, digest: Digest, name: str, is_kept: Callable[[str], bool]) -> list[str]:
         """Bring an artifact by the source's recipe `name`, or as the blob of that name; `is_kept` says which
-        packs and blobs the target has. Returns the names that were written, the recipe last. Raises Corrupt.
+        packs and blobs the target has. Returns the names that the artifact rests on then. Raises Corrupt.
         """
         if name == layout.blob(digest):
             return self._whole(digest)
@@ -82,10 +83,15 @@ class Rewriter:
         """A plain artifact whose own name must not be used: it is packed."""
         rebuilt = Rebuilt(self._source, digest)
         self._meter.add(rebuilt.size_bytes)
-        wanted = Wanted("packed", again=True, expect=digest)
+        wanted, before = Wanted("packed", again=True, expect=digest), self._names(digest)
         stored = put(self._target, rebuilt, Window(self._target), wanted)
-        homes = stored.recipe.homes if stored.recipe else ()
-        return [(layout.pack if packed else layout.blob)(home) for home, packed in homes]
+        found = [name for name in self._names(digest) if name not in before]
+        return [*found, *(homes_of(stored.recipe) if stored.recipe else ())]
+
+    def _names(self, digest: Digest) -> set[str]:
+        folder = layout.recipes(digest).rpartition("/")[0] + "/"
+        names = (stat.name for stat in self._target.walk(folder))
+        return {name for name in names if name.startswith(layout.recipes(digest))}
 
     def _rewritten(
         self, made_of: Recipe, is_kept: Callable[[str], bool], known: dict[bytes, Place]
@@ -110,7 +116,7 @@ class Rewriter:
         name = (layout.bundle if made_of.files else layout.recipe)(made_of.artifact, new_nonce())
         self._target.create(name, recipe.encode(rebuilt))
         self._enter(rebuilt)
-        return [*map(layout.pack, packs), name]
+        return [*homes_of(rebuilt), name]
 
     def _stored(self, made_of: Recipe, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
         """(number, stored bytes) of these chunks, each decoded and held against its id."""

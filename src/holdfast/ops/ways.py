@@ -17,7 +17,7 @@ from holdfast.backend.base import Backend
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, HoldfastError, NameNotFound
 from holdfast.format import entry as entries
-from holdfast.format import kinds, layout, pack_mend, spool, storefile
+from holdfast.format import kinds, layout, pack_mend, signature, spool, storefile
 from holdfast.ops import rebuild
 from holdfast.ops.findings import Finding
 from holdfast.ops.fsck_data import load
@@ -181,6 +181,20 @@ def _entry(repository: Repository, source: Repository | None, finding: Finding) 
     yield from _copied(repository, source, name, check)
 
 
+def _signature(
+    repository: Repository, source: Repository | None, finding: Finding
+) -> Iterator[Way]:
+    """Its name holds the document and the key; that it is good is for who has the key to say."""
+    name = finding.place
+
+    def check(ours: bytes | None, theirs: bytes) -> None:
+        about = signature.decode(theirs, place=name)
+        if layout.signatures(about.document) + about.key.hex() != name:
+            raise Corrupt(f"{name} is a signature of something else there", place=name)
+
+    yield from _copied(repository, source, name, check)
+
+
 def _store(repository: Repository, source: Repository | None, finding: Finding) -> Iterator[Way]:
     def check(ours: bytes | None, theirs: bytes) -> None:
         storefile.decode(theirs, place=layout.STORE)
@@ -224,5 +238,6 @@ _FILES = {
     kinds.PACK: _hashed,
     kinds.SEGMENT: _hashed,
     kinds.ENTRY: _entry,
+    kinds.SIGNATURE: _signature,
     kinds.STORE: _store,
 }

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def command(
     store: ExperimentStore, run: str, keys: tuple[str, ...], executor: str | None, as_json: bool
 ) -> None:
-    """Store artifacts of RUN (all, without KEYS) plain: each a file that sha256sum can check.
+    """Store artifacts of RUN (all, without KEYS) plain: each a file that sha256sum can check. Instead of
+    a run the sha256 of one artifact may be given.
 
     The bytes stay the same, and are verified on the way. The old files stay until they are collected.
     """

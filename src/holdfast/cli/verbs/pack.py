@@ -29,7 +29,9 @@ def command(
     executor: str | None,
     as_json: bool,
 ) -> None:
-    """Store artifacts of RUN (all, without KEYS) in packs: chunks, shared with other versions.
+    """Store artifacts of RUN (all, without KEYS) in packs: chunks, shared with other versions. Instead of
+    a run the sha256 of one artifact may be given.
+
 
     The bytes stay the same, and are verified on the way. The old files stay until they are collected.
     """
