@@ -9,6 +9,7 @@ import random
 import shutil
 import tempfile
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 import holdfast
@@ -50,6 +51,8 @@ def _about(number: int) -> bytes:
 _LAB, _MIRROR = _about(0), _about(1)
 KINDS: list[type[Seat]] = [Trainer, Rank, Helper, Reader, Namer, Syncer]
 WEIGHTS = [3, 2, 3, 3, 1, 1]
+if find_spec("holdfast.ops.gc") is not None:
+    KINDS, WEIGHTS = [*KINDS, Collector], [*WEIGHTS, 2]
 _BLOCK = random.Random("large artifacts").randbytes(1 << 20)
 SHM = "/dev/shm"
 

@@ -10,6 +10,8 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from holdfast import liveness, series, verified
@@ -257,6 +259,39 @@ def log_answers_before_it_writes() -> list[Change]:
             write(self, held)
 
     return [(RunWriter, "_append", append)]
+
+
+COLLECTING = find_spec("holdfast.ops.collect") is not None
+
+
+def mutant_of_collecting(make: Callable[[], list[Change]]) -> Callable[[], list[Change]]:
+    return mutant(make) if COLLECTING else make
+
+
+@mutant_of_collecting
+def collectors_fence_nobody() -> list[Change]:
+    """A writer that has looked at the log before the collection goes on without another look."""
+    collect = import_module("holdfast.ops.collect")
+    return [(collect.gc, "fence", lambda state, number: {})]
+
+
+@mutant_of_collecting
+def collectors_do_not_mark_again() -> list[Change]:
+    """What was condemned goes, whether somebody has come to need it or not."""
+    collect = import_module("holdfast.ops.collect")
+    return [(collect, "unneeded", lambda repository, roots: _Everything())]
+
+
+@mutant_of_collecting
+def writers_rely_on_what_is_condemned() -> list[Change]:
+    """Nobody asks the log of collections before it refers to what is there already."""
+    condemned = import_module("holdfast.condemned")
+    return [(condemned.Condemned, "has", lambda self, name: False)]
+
+
+class _Everything:
+    def __contains__(self, name: object) -> bool:
+        return True
 
 
 def hunt(name: str, most: int, play: Callable[[int], str | None]) -> tuple[int, str | None, float]:
