@@ -96,7 +96,7 @@ FENCE = Entry(  # of the collection that entry 4 of the log began, in a run that
     nonce=bytes(range(48, 64)),
     at=NOON + 3_000_000_000,
     full=False,
-    body=gc.fence({"open": {"00112233aabbccdd": {}}}, 4),
+    body=gc.fence({"open": {"00112233aabbccdd": {}}}, 4, "5f0c7a52-3f5e-4a6e-9a2b-0d8f5b1c2e3d"),
 )
 COLLECTED = Entry(
     number=3,

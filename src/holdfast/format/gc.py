@@ -156,11 +156,13 @@ def is_collected(state: State) -> bool:
     return "collected_at" in state.get("run", {})
 
 
-def fence(state: State, collection: int) -> State:
-    """The change that fences an open chain; {} if it has this fence already."""
-    if state.get(FENCE, {}).get("fence") == str(collection):
+def fence(state: State, collection: int, store_id: str) -> State:
+    """The change that fences an open chain; {} if it has this fence already. That of another store, which a
+    sync brought along, is none here."""
+    name = f"{store_id}@{collection}"
+    if state.get(FENCE, {}).get("fence") == name:
         return {}
-    change: State = {FENCE: {"fence": str(collection)}}
+    change: State = {FENCE: {"fence": name}}
     return {**change, OPEN: dict.fromkeys(state[OPEN])} if OPEN in state else change
 
 

@@ -98,7 +98,7 @@ def _fenced(
 
     def decide(state: State) -> State:
         if gc.is_open(state, repository.store_id):
-            return gc.fence(state, collection.number)
+            return gc.fence(state, collection.number, repository.store_id)
         return {}
 
     run_id = chain.prefix.split("/")[1]
