@@ -13,12 +13,13 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from holdfast import verified_artifact
 from holdfast.ahead import in_order
 from holdfast.backend.base import Stat
 from holdfast.chain import EMPTY, Chain, Snapshot
 from holdfast.condemned import read_names
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt, NameNotFound
+from holdfast.errors import Corrupt
 from holdfast.format import alias, gc, layout, snapshot
 from holdfast.format.manifest import State
 from holdfast.ops import reach
@@ -129,15 +130,13 @@ class Reader:
             roots.artifacts[raw] = ANY
 
     def _snapshot(self, roots: Roots, digest: Digest, name: str) -> None:
-        place = layout.blob(digest)
+        place, read = layout.blob(digest), partial(verified_artifact.read, self._backend)
         try:
-            document = snapshot.decode(self._backend.get(place), place=place)
-            listed = layout.blob(document.list)
-            rows = snapshot.decode_list(self._backend.get(listed), document, place=listed)
-        except NameNotFound as error:
-            raise Corrupt(
-                f"{error.name} is missing: the snapshot {name} needs it", place=place
-            ) from error
+            document = snapshot.decode(read(digest), place=place)
+            listed = read(document.list)
+        except Corrupt as error:
+            raise Corrupt(f"{error.message}; the snapshot {name} needs it", place=place) from error
+        rows = snapshot.decode_list(listed, document, place=layout.blob(document.list))
         roots.artifacts |= {digest.raw: ANY, document.list.raw: ANY}
         for row in rows:
             if row.prefix.startswith(layout.RUNS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from holdfast import verified_artifact
 from holdfast.chain import Chain
 from holdfast.digest import Digest
 from holdfast.format import alias, layout, snapshot
@@ -17,7 +18,6 @@ from holdfast.ops.sync_chains import ChainPlan, Divergence
 from holdfast.ops.sync_listing import Tip
 from holdfast.ops.sync_needs import RunPlan, Sides
 from holdfast.repository import Repository
-from holdfast.verified import read_blob
 
 
 def examine(
@@ -78,8 +78,8 @@ def _add_snapshot(source: Repository, plan: RunPlan, digest: Digest) -> None:
     """Its two documents, and what the states that it holds need. What the newest states need comes with
     the runs."""
     backend = source.backend
-    document = snapshot.decode(read_blob(backend, digest), place=layout.blob(digest))
-    listed = read_blob(backend, document.list)
+    document = snapshot.decode(verified_artifact.read(backend, digest), place=layout.blob(digest))
+    listed = verified_artifact.read(backend, document.list)
     plan.artifacts[digest] = plan.artifacts[document.list] = None
     for row in snapshot.decode_list(listed, document, place=layout.blob(document.list)):
         if row.prefix.startswith(layout.RUNS):
