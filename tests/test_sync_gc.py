@@ -121,3 +121,17 @@ def test_a_run_that_was_removed_for_good_does_not_come_back() -> None:
         side.calls.clear()
     source.store.sync_to(target.store)
     assert {op for op, _ in source.calls + target.calls} <= {"walk", "names", "folders", "token"}
+
+
+def test_segments_of_a_run_that_is_still_to_come_stay() -> None:
+    """Its entries bear the same bytes in both stores, so they could not come under another name."""
+    source = prepared()
+    target = leftover(source)
+    segments = [stat.name for stat in source.walk(layout.RUNS) if stat.name.endswith(".seg")]
+    assert segments
+    for name in segments:
+        target.create(name, source.get(name))
+    collect(target)
+    assert all(target.get(name) == source.get(name) for name in segments)
+    assert attempt(source, target).ok
+    check(source, target, whole=True)

@@ -151,6 +151,13 @@ def is_open(state: State, store_id: str) -> bool:
     return bool(writer) and not writer.get("closed") and writer.get("store", store_id) == store_id
 
 
+def is_coming(state: State, store_id: str) -> bool:
+    """Is the run that has this state, or none yet, written in another store and brought here by syncs?"""
+    writer = state.get("writer", {})
+    elsewhere = writer.get("store", store_id) != store_id and not writer.get("closed")
+    return elsewhere or not state
+
+
 def is_collected(state: State) -> bool:
     """Was the run that has this state removed for good?"""
     return "collected_at" in state.get("run", {})

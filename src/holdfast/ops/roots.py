@@ -216,7 +216,7 @@ class Reader:
         is_open = any(gc.is_open(state, self._repository.store_id) for state in states)
         is_collected = gc.is_collected(main)
         is_deleted = "deleted_at" in main.get("run", {}) and not is_collected
-        unneeded = _unneeded(run_id, chains, segments, stats)
+        unneeded = _unneeded(run_id, chains, segments, stats, self._repository.store_id)
         return Needs(
             tuple((name, one.number) for name, one in chains.items()),
             b"".join(asked),
@@ -260,18 +260,21 @@ def _unneeded(
     chains: Mapping[str, Snapshot],
     segments: list[tuple[str, Any]],
     stats: list[Stat],
+    store_id: str,
 ) -> Iterator[Stat]:
     """Segments that no state names, and spools whose points are in segments; of a run that is collected all
-    but the entry that says so."""
+    but the entry that says so. Segments of a run that comes from another store, and has yet to come whole,
+    stay: their entries bear the same bytes there, so they could not come under another name."""
     main = chains.get(layout.manifest(run_id), EMPTY)
     if gc.is_collected(main.state):
         last = layout.entry(layout.manifest(run_id), main.number)
         yield from (stat for stat in stats if stat.name != last)
         return
     needed = {layout.segment(run_id, Digest(digits)) for digits, _ in segments}
+    is_coming = gc.is_coming(main.state, store_id)
     for stat in stats:
         if stat.name.endswith(".seg"):
-            if stat.name not in needed:
+            if stat.name not in needed and not is_coming:
                 yield stat
         elif stat.name.endswith(".spool"):
             _, writer, sequence = layout.spool_parts(stat.name)
