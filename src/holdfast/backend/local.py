@@ -96,7 +96,7 @@ class LocalBackend:
         """Remove files on their way in that nobody has touched for so long."""
         for name in list(self.temporaries()):
             path = self._path(name)
-            with suppress(FileNotFoundError), told(name):
+            with told(name), suppress(FileNotFoundError):
                 if time.time() - os.stat(path).st_mtime > seconds:
                     os.unlink(path)
 
