@@ -16,6 +16,7 @@ from typing import Any
 
 import holdfast
 from holdfast.backend.base import Backend
+from holdfast.backend.probe import weakness
 
 from .history import current
 from .kernel import Pool, Secrets, Threading, Time, kernel
@@ -65,6 +66,8 @@ def _put_machine(module: Any, put: Callable[[Any, str, Any], None]) -> None:
             put(module, attribute, ours[id(value)])
         elif value is ThreadPoolExecutor:
             put(module, attribute, Pool)
+        elif value is weakness:  # its race is one of real threads; ours keeps creators apart
+            put(module, attribute, lambda backend: None)
 
 
 def _put_store(put: Callable[[Any, str, Any], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.errors import AliasMoved, HoldfastError
+from holdfast.errors import AliasMoved, HoldfastError, InvalidState
 
 from .model import Act, Violation
 from .seats import Seat
@@ -33,6 +33,13 @@ class Namer(Seat):
             act.done()
 
     def snapshot(self) -> None:
+        refused = (
+            (InvalidState,) if self.history.collects else ()
+        )  # while a collection is under way
+        with self.tolerant(*refused):
+            self._snapshot()
+
+    def _snapshot(self) -> None:
         self.store.snapshot(self.chance.choice([None, f"kept/{self.number}"]))
 
     def look(self) -> None:
