@@ -1,4 +1,4 @@
-"""Collectors beside an outbox: whatever they take away before a change names it is sent again, from this machine."""
+"""Collectors beside an outbox: what they take away before a change names it is sent again from here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 import holdfast
 from far import FarBackend, opened
+from holdfast.backend.memory import MemoryBackend
 from holdfast.format import layout
 from holdfast.repository import connected
 
@@ -87,13 +88,14 @@ def test_a_collector_between_the_files_and_the_entry_has_them_sent_again(
     far: FarBackend, kind: str, tmp_path: Path
 ) -> None:
     """Twice: also what was stored anew, under a name that is new, is collected before it is named."""
-    source, left = SOURCES[kind](tmp_path), [2]
+    source, left, inner = SOURCES[kind](tmp_path), [2], far.inner
+    assert isinstance(inner, MemoryBackend)
 
     def fault(operation: str, name: str) -> None:
         number = name.startswith(layout.manifest("run")) and layout.entry_number(name)
         if operation == "create" and number and left[0]:
             left[0] -= 1
-            collect(FarBackend(far.inner))
+            collect(FarBackend(inner))
 
     with opened(far, sends_by_hand=True) as store, begin(store) as run:
         writer: Any = run._writer
