@@ -25,7 +25,7 @@ from holdfast.errors import (
     NotFound,
     Unavailable,
 )
-from holdfast.format import storefile
+from holdfast.format import layout, storefile
 from holdfast.liveness import STALE_SECONDS
 from holdfast.ops import reach
 
@@ -91,6 +91,7 @@ class History:
         self.large = chance.random() < 0.08
         self.places: dict[str, str] = {}
         self.names: dict[str, list[Act]] = {}
+        self.left_behind: set[str] = set()
         self.collects = False
         self.seats = self._seats(chance)
         self.collects = any(isinstance(seat, Collector) for seat in self.seats)
@@ -251,7 +252,8 @@ class History:
             raise Violation(f"verify: {findings}")
         listed = {run.run_id: run for run in self.store.runs(deleted=True)}
         for run in self.runs.values():
-            self._check_run(run, listed)
+            if run.run_id not in self.left_behind:
+                self._check_run(run, listed)
         for name, acts in self.names.items():
             self._check_name(name, acts)
 
@@ -276,9 +278,24 @@ class History:
         report = self.store.sync_to(mirror)
         if not report.ok:
             raise Violation(f"sync: {report.findings} {report.diverged}")
-        here, self.store = self.store, mirror
+        here, self.store, self.left_behind = self.store, mirror, set(report.collected)
+        for run_id in self.left_behind:
+            self._check_left_behind(run_id)
         self._check_store()
-        self.store = here
+        self.store, self.left_behind = here, set()
+
+    def _check_left_behind(self, run_id: str) -> None:
+        """A run that was collected before its last entries were synced stays in the mirror as it was: deleted
+        by somebody, and of its chain byte for byte what was once in the store, without a gap."""
+        if not self.may_be_gone(self.runs[run_id]):
+            raise Violation(f"run {run_id} is collected, and nobody deleted it")
+        prefix = layout.manifest(run_id)
+        there = sorted(self.world.mirror.names(prefix))
+        for number, name in enumerate(there):
+            place = layout.entry(prefix, number)
+            data = self.world.mirror.get(place) if place == prefix + name else None
+            if data is None or data not in self.world.entries.get(place, ()):
+                raise Violation(f"{prefix}{name} in the mirror was never in the store")
 
     def may_be_gone(self, run: RunModel) -> bool:
         """Has anybody tried to delete it, where there is a collector?"""
