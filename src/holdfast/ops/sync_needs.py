@@ -11,6 +11,7 @@ from holdfast.absent import Absent
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
+from holdfast.errors import Corrupt
 from holdfast.format import gc, layout
 from holdfast.format.entry import Entry
 from holdfast.format.manifest import State
