@@ -1,4 +1,4 @@
-"""Collectors beside an outbox: what they take away before a change names it is sent again from here."""
+"""Collectors beside an outbox: what they take away before a change names it is sent again."""
 
 from __future__ import annotations
 

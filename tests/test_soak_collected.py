@@ -59,6 +59,7 @@ def test_ten_minutes_of_everybody(ceph: Ceph, tmp_path: Path) -> None:
         _check(copy, kept)
         assert [one for one in copy.verify() if not one.harmless] == []
     assert report.ok, report.findings
+    assert set(report.collected) <= deleted
 
 
 def _bad_network(gateway: str) -> FaultProxy:

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
+import holdfast
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
+from holdfast.chain import Chain
+from holdfast.format import gc as formats
 from holdfast.format import layout
 from holdfast.ops import gc
+from holdfast.ops.sync import sync
+from holdfast.ops.sync_memory import Memory
+from holdfast.ops.sync_needs import Sides, What
 from holdfast.repository import connected
 from test_sync import Watched, write
 from test_sync_faults import attempt, check, prepared
@@ -121,6 +127,72 @@ def test_a_run_that_was_removed_for_good_does_not_come_back() -> None:
         side.calls.clear()
     source.store.sync_to(target.store)
     assert {op for op, _ in source.calls + target.calls} <= {"walk", "names", "folders", "token"}
+
+
+def remove(backend: MemoryBackend, run_id: str) -> None:
+    """Remove a run for good."""
+    store = holdfast.ExperimentStore()
+    store.repository = connected(backend)
+    store.delete_run(run_id)
+    collect(backend)
+
+
+def test_a_run_that_was_removed_for_good_is_said_to_be() -> None:
+    """On either side; it does not count as equal."""
+    source, target = Watched(), Watched()
+    for run_id in ("kept", "gone here", "gone there"):
+        write(source.store, run_id)
+    source.store.sync_to(target.store)
+    remove(source.memory, "gone here")
+    remove(target.memory, "gone there")
+    for _ in range(2):  # the second one remembers it
+        report = source.store.sync_to(target.store)
+        assert report.ok and report.runs == []
+        assert (report.collected, report.equal) == (["gone here", "gone there"], 1)
+    assert not target.store.run("gone here").deleted
+
+
+def test_an_entry_that_collects_is_not_brought_over() -> None:
+    """Its collector has yet to remove the others: whether it has come so far makes no difference."""
+    source, target = Watched(), Watched()
+    write(source.store, "gone")
+    source.store.sync_to(target.store)
+    there = target.names("runs/gone/")
+    source.store.delete_run("gone")
+    chain = Chain(source.memory, layout.manifest("gone"))
+    chain.commit(chain.load(), lambda state: formats.collected(state, 1), anew=True)
+    report = source.store.sync_to(target.store)
+    assert report.ok and report.collected == ["gone"]
+    assert target.names("runs/gone/") == there
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_run_that_is_removed_meanwhile_is_no_damage(side: str) -> None:
+    """At any moment of a sync: the others arrive, and of this one nothing is called corrupt."""
+    number = 0
+    while True:
+        number += 1
+        source, target = Watched(), Watched()
+        write(source.store, "gone")
+        source.store.sync_to(target.store)
+        source.store.add_artifact_file("gone", b"more of it", "more")
+        write(source.store, "kept")
+        calls = 0
+
+        def watch(operation: str, name: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number:  # noqa: B023
+                remove(source.memory if side == "source" else target.memory, "gone")  # noqa: B023
+
+        from_, to = (connected(WatchedBackend(one.memory, watch)) for one in (source, target))
+        report = sync(Sides(from_, to, What(), Memory(None)), threads=1)
+        assert report.ok, (number, report.findings, report.diverged)
+        assert target.store.read_artifact("kept", "notes/small.txt") == b"small"
+        if calls < number:
+            break
+        assert report.collected == ["gone"] or "gone" in report.runs, number
+    assert number > 30
 
 
 def test_segments_of_a_run_that_is_still_to_come_stay() -> None:

@@ -60,6 +60,19 @@ class Late:
     act: Callable[[], Any]
 
 
+class _Remembering(MemoryBackend):
+    """Files, and what the entries of chains were that are gone by now."""
+
+    def __init__(self, url: str, entries: dict[str, set[bytes]]) -> None:
+        super().__init__(url)
+        self._entries = entries
+
+    def create(self, name: str, data: bytes) -> None:
+        super().create(name, data)
+        if name.rpartition("/")[2].isdigit():
+            self._entries.setdefault(name, set()).add(bytes(data))
+
+
 class World:
     """The files, and everything that happens to them."""
 
@@ -67,7 +80,8 @@ class World:
         self, kernel: Kernel, weather: Weather, chance: random.Random, remote: bool
     ) -> None:
         self.kernel, self.weather, self.chance, self.remote = kernel, weather, chance, remote
-        self.files = MemoryBackend("sim://lab")
+        self.entries: dict[str, set[bytes]] = {}  # of chains: all that were ever created
+        self.files = _Remembering("sim://lab", self.entries)
         self.mirror = MemoryBackend("sim://mirror")
         self.late: list[Late] = []
         self.full = False

@@ -137,6 +137,7 @@ def _say_plans(plans: list[Any], as_json: bool) -> None:
             "target": plan.target,
             "runs": [run.run_id for run in plan.runs],
             "equal": plan.equal,
+            "collected": plan.collected,
             "bytes": plan.size_bytes,
             "files": plan.files,
             "entries": plan.entries,
@@ -180,6 +181,8 @@ def _notes(one: Any) -> Iterator[tuple[str, list[str]]]:
         yield "without some of their files", one.partial
     if one.forks:
         yield "brought in as new runs", one.forks
+    if one.collected:
+        yield "removed for good on one side, and left as they are on the other", one.collected
 
 
 def _say_problems(one: Any) -> None:

@@ -121,8 +121,8 @@ CODES = {
 class Finding:
     """One fact that fsck reports: what is wrong, where, and what it affects.
 
-    `runs` are the ids of the runs that need what is damaged, `artifacts` are `run_id:key`, `others` names such
-    as `alias prod`; `affects` says the same for people. `mend` says what would help."""
+    `runs` are the ids of the runs that need what is damaged, `artifacts` are `run_id:key`, `others` names
+    such as `alias prod`; `affects` says the same for people. `mend` says what would help."""
 
     code: str
     place: str

@@ -28,7 +28,7 @@ from holdfast.ops.sync_chains import ChainPlan, Diverged, Divergence
 from holdfast.ops.sync_hold import Hold
 from holdfast.ops.sync_listing import Chains, Tip
 from holdfast.ops.sync_memory import Memory
-from holdfast.ops.sync_needs import RunPlan, Sides, What
+from holdfast.ops.sync_needs import RunPlan, Sides, What, is_gone
 from holdfast.ops.sync_pieces import rewritten
 from holdfast.ops.sync_plan import Damage, Plan, finding, plan
 from holdfast.ops.sync_rewrite import Rewriter
@@ -45,7 +45,8 @@ _MOST_TRIES = 16  # each needs a collection that condemns what was found a momen
 class SyncReport:
     """What a sync came to. `runs` got something; `equal` had nothing new. `sent_bytes` counts what was read
     in the source. `findings` is damage in the source, by which runs were left out; `diverged` are chains
-    that both sides appended to, and `forks` the runs they were brought in as."""
+    that both sides appended to, and `forks` the runs they were brought in as. `collected` were
+    removed for good on one side: they are neither brought back nor removed on the other."""
 
     source: str
     target: str
@@ -57,6 +58,7 @@ class SyncReport:
     open_runs: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     forks: list[str] = field(default_factory=list)
+    collected: list[str] = field(default_factory=list)
     diverged: list[Divergence] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -167,6 +169,7 @@ class _Sync:
         self._left_out: set[str | None] = set(planned.left_out)
         report.equal = planned.equal
         report.diverged, report.findings = list(planned.diverged), list(planned.findings)
+        report.collected = list(planned.collected)
 
     def run(self) -> None:
         for group in (self._plan.first, self._plan.runs, self._plan.last):
@@ -290,6 +293,10 @@ class _Sync:
 
     def _leave_out(self, run: RunPlan, errors: Iterable[HoldfastError]) -> None:
         self._left_out.add(run.run_id)
+        is_run = run.run_id not in self._plan.ours.named
+        if is_run and is_gone(self._plan.sides, run.run_id):
+            self.report.collected.append(run.run_id)
+            return
         what = run.run_id if run.run_id in self._plan.ours.named else f"run {run.run_id}"
         for error in errors:
             self.report.findings.append(finding(error, f"{what}, which was left out"))

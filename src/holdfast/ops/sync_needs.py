@@ -11,6 +11,7 @@ from holdfast.absent import Absent
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
+from holdfast.errors import Corrupt
 from holdfast.format import gc, layout
 from holdfast.format.entry import Entry
 from holdfast.format.manifest import State
@@ -66,6 +67,13 @@ class RunPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """A run that was removed for good on one side: it is neither brought back nor removed on the other."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sides:
     """The two stores, and what is remembered of them."""
 
@@ -78,12 +86,12 @@ class Sides:
 
 def examine(
     sides: Sides, run_id: str, ours: Mapping[str, Tip], theirs: Mapping[str, Tip]
-) -> RunPlan | list[Divergence] | None:
-    """What to do for a run; how its chains diverged; None if there is nothing to do. A plan of a run that
-    diverged has a `fork`. Raises Corrupt."""
+) -> RunPlan | list[Divergence] | Collected | None:
+    """What to do for a run; how its chains diverged; that it is collected; None if there is nothing to do. A
+    plan of a run that diverged has a `fork`. Raises Corrupt."""
     manifest = layout.manifest(run_id)
     if _was_collected(sides, manifest, ours.get(manifest), theirs.get(manifest)):
-        return None
+        return Collected(run_id)
     plan, diverged = RunPlan(run_id), []
     found = _Found(sides.what)
     for prefix in sorted(ours, key=lambda name: (name != manifest, name)):
@@ -96,8 +104,10 @@ def examine(
         have = -1 if other is None else other.number
         if have < ours[prefix].number or not sides.memory.is_complete(prefix, have):
             _look(sides, plan, found, prefix, have)
-    if diverged and _is_collected(sides.target.backend, theirs[manifest], manifest):
-        return None
+    if found.is_collected:
+        return Collected(run_id)
+    if diverged and _is_collected(sides.target.backend, theirs.get(manifest), manifest):
+        return Collected(run_id)
     if diverged:
         return _diverged(sides, run_id, diverged)
     found.settle(sides.source, plan)
@@ -145,6 +155,17 @@ def _is_collected(backend: Backend, tip: Tip | None, manifest: str) -> bool:
     return gc.is_collected(entry.body)
 
 
+def is_gone(sides: Sides, run_id: str) -> bool:
+    """Is the run collected by now on one side? Then what is missing of it is no damage."""
+    for side in (sides.source, sides.target):
+        try:
+            if gc.is_collected(Chain(side.backend, layout.manifest(run_id)).load().state):
+                return True
+        except Corrupt:
+            continue
+    return False
+
+
 def _is_known(sides: Sides, prefix: str, plan: RunPlan) -> bool:
     return sides.memory.is_complete(prefix, plan.tips[prefix].number)
 
@@ -180,6 +201,7 @@ def _look(sides: Sides, plan: RunPlan, found: _Found, prefix: str, have: int) ->
         run = after.get("run", {})
         plan.is_open = run.get("status") == "Running" and not after.get("writer", {}).get("closed")
         found.is_deleted = _is_deleted(after)
+        found.is_collected = gc.is_collected(after)
         found.add_artifacts(before, after, new)
         plan.related = _related(after)
     found.add_segments(before, after, new)
@@ -199,6 +221,7 @@ class _Found:
     def __init__(self, what: What) -> None:
         self._what = what
         self.is_deleted = False
+        self.is_collected = False
         self._wanted: dict[str, Mapping[str, Any]] = {}  # rows of artifacts by digest
         self._artifacts: dict[str, int] = {}  # all that are named, by hex
         self._known: set[str] = set()  # hex of what the target has for sure

@@ -26,7 +26,7 @@ from holdfast.format import layout
 from holdfast.ops import sync_named
 from holdfast.ops.sync_chains import Divergence
 from holdfast.ops.sync_listing import Chains, Files
-from holdfast.ops.sync_needs import RunPlan, Sides, examine
+from holdfast.ops.sync_needs import Collected, RunPlan, Sides, examine, is_gone
 from holdfast.ops.sync_pieces import Chooser, Pieces
 from holdfast.ops.verify import Finding
 
@@ -37,7 +37,7 @@ Damage = (Corrupt, UnsupportedFormat, NotSynced)
 class Plan:
     """`runs` are those with something to do, `first` the chains of experiments, `last` those of aliases and
     snapshots; `pieces` the files to send, `segments` likewise, by name. `findings` and `diverged` are left
-    alone."""
+    alone, and so are runs that were `collected` on one side."""
 
     sides: Sides
     ours: Chains
@@ -52,6 +52,7 @@ class Plan:
     diverged: list[Divergence] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
+    collected: list[str] = field(default_factory=list)
     chosen: Collection[str] | None = None
 
     @property
@@ -99,6 +100,14 @@ class Plan:
         has = self.sides.target.condemned.has
         return any(has(name) for run in self.everything for name in run.waits)
 
+    def leave_out(self, run_id: str, findings: list[Finding]) -> None:
+        """Of a run that was collected meanwhile nothing is damaged."""
+        self.left_out.add(run_id)
+        if run_id not in self.ours.named and is_gone(self.sides, run_id):
+            self.collected.append(run_id)
+        else:
+            self.findings += findings
+
     @property
     def is_idle(self) -> bool:
         """Is there nothing to send?"""
@@ -133,14 +142,15 @@ def _examine_runs(found: Plan, wanted: list[str], pool: Executor) -> None:
             found.diverged += answer.splits
         elif answer is None:
             found.equal += 1
+        elif isinstance(answer, Collected):
+            found.collected.append(run_id)
         elif isinstance(answer, HoldfastError):
-            found.findings.append(finding(answer, f"run {run_id}, which was left out"))
-            found.left_out.add(run_id)
+            found.leave_out(run_id, [finding(answer, f"run {run_id}, which was left out")])
         else:
             found.diverged += answer
 
 
-def _try(found: Plan, run_id: str) -> RunPlan | list[Divergence] | HoldfastError | None:
+def _try(found: Plan, run_id: str) -> RunPlan | list[Divergence] | Collected | HoldfastError | None:
     theirs = found.theirs.runs.get(run_id, {})
     try:
         return examine(found.sides, run_id, found.ours.runs[run_id], theirs)
@@ -178,16 +188,14 @@ def _settle(found: Plan, run: RunPlan) -> bool:
         for hex_ in gone:
             del run.artifacts[Digest(hex_)]
     if lost:
-        for error in lost.values():
-            found.findings.append(finding(error, f"run {run.run_id}, which was left out"))
-        found.left_out.add(run.run_id)
+        affects = f"run {run.run_id}, which was left out"
+        found.leave_out(run.run_id, [finding(error, affects) for error in lost.values()])
         return False
     retired = next((n for n in run.segments if found.sides.target.condemned.has(n)), None)
     if retired is not None:
         text = f"{retired} was collected in {found.target}, and its name is not used again"
         affects = f"run {run.run_id}, which was left out"
-        found.findings.append(Finding(NameRetired.code, retired, text, affects))
-        found.left_out.add(run.run_id)
+        found.leave_out(run.run_id, [Finding(NameRetired.code, retired, text, affects)])
         return False
     for digest in run.artifacts:
         run.waits |= found.pieces.waits[digest]
