@@ -295,3 +295,26 @@ def test_the_command_says_it_and_its_exit_code_too(
     [finding] = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["code"], finding["place"]) == ("digest_mismatch", name)
     assert main(["fsck", "--sample", "7"]) == 2
+
+
+def test_every_flip_of_what_collectors_say_is_found(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path / "lab") as store:
+        for number in range(3):
+            with store.start_run("e", run_id=f"r{number}", capture=False) as run:
+                run.log_artifact(b"%d" % number * 1000, key="k")
+        store.delete_run("r0")
+        store.gc()
+        assert store.verify() == []
+        names = [p for p in (tmp_path / "lab" / "gc" / "names").iterdir() if p.is_file()]
+        assert names
+        for path in names:
+            data = path.read_bytes()
+            for bit in range(0, 8 * len(data), 7):
+                broken = bytearray(data)
+                broken[bit // 8] ^= 1 << bit % 8
+                path.write_bytes(broken)
+                places = [one.place for one in store.verify()]
+                assert places == [f"gc/names/{path.name}"], bit
+            path.unlink()
+            assert store.verify() != []
+            path.write_bytes(data)

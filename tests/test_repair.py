@@ -376,6 +376,15 @@ def test_a_repair_reads_numpy_saved_weights_as_before(lab: Path, twin: Path) -> 
                 assert np.array_equal(np.load(file), np.load(other.open_artifact("whole", key)))
 
 
+def test_what_a_run_an_alias_or_a_snapshot_needs_is_never_set_aside(lab: Path) -> None:
+    for name in names(lab, "blobs/"):
+        data = (lab / name).read_bytes()
+        flip(lab / name, 9) if data else None
+        holdfast.repair(lab, spools=False)
+        assert (lab / name).exists(), name
+        (lab / name).write_bytes(data)
+
+
 def test_the_command_shows_and_does_it(
     lab: Path, twin: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

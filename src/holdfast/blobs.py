@@ -12,7 +12,7 @@ from blake3 import blake3
 from holdfast.backend.base import Backend, Staged
 from holdfast.backend.local import LocalBackend
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt
+from holdfast.errors import Corrupt, NameNotFound, NameRetired
 from holdfast.format import layout, recipe
 from holdfast.format.recipe import CHUNK_BYTES
 from holdfast.ids import new_nonce
@@ -63,10 +63,19 @@ def _publish(backend: Backend, staged: Staged, name: str, size: int) -> bool:
     reading it here would make storing the same bytes again as dear as reading them.)"""
     if staged.commit(name):
         return True
-    if backend.stat(name).size_bytes == size:
+    if size_there(backend, name) == size:
         return False
     staged.replace(name)
     return True
+
+
+def size_there(backend: Backend, name: str) -> int:
+    """How long a file is that was there a moment ago. Raises NameRetired if a collector was quicker: the name
+    is not used again."""
+    try:
+        return backend.stat(name).size_bytes
+    except NameNotFound as error:
+        raise NameRetired(f"{name} was collected meanwhile: store it again", name=name) from error
 
 
 def copy(

@@ -119,6 +119,8 @@ def load(backend: Backend, tree: Digest) -> tuple[list[Recipe], HoldfastError | 
         if stat.name.startswith(layout.recipes(tree)) and stat.name.endswith(layout.BUNDLE):
             try:
                 found.append(again(lambda name=stat.name: _load(backend, name, tree)))  # type: ignore[misc]
+            except NameNotFound:  # a collector was quicker
+                continue
             except HoldfastError as error:
                 problem = problem or error
     return found, problem

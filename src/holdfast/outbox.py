@@ -6,14 +6,18 @@ docs/format/outbox.md.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 from holdfast import process
+from holdfast.backend.base import Backend
 from holdfast.backend.local import LocalBackend
+from holdfast.backend.wrap import WatchedBackend
 from holdfast.errors import Corrupt, InvalidState, NameNotFound
 from holdfast.format import layout
 from holdfast.format import outbox as files
@@ -21,6 +25,15 @@ from holdfast.format.outbox import FOLDER, Owner, Pending, Wish
 
 _OWNER, _CHANGES, _LOCK = "owner", "changes/", "lock"
 STAGED = ("blobs/", "recipes/")
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Artifacts (their digests in hex) whose files no sender removes before change `until` is sent; inf
+    while they are being stored."""
+
+    artifacts: set[str] = field(default_factory=set)
+    until: float = math.inf
 
 
 class Outbox:
@@ -37,6 +50,7 @@ class Outbox:
         self.originals = LocalBackend(os.path.join(self.place.root, "originals"))
         self.ready = LocalBackend(os.path.join(self.place.root, "ready"))
         self.wishes: dict[str, Wish] = {}  # of what is being stored just now, by key
+        self._holds: list[_Hold] = []
         self._lock = threading.Lock()
         self._next: int | None = None
 
@@ -85,12 +99,35 @@ class Outbox:
             for key in keys:
                 self.wishes.pop(key, None)
 
+    @contextmanager
+    def storing(self) -> Iterator[Backend]:
+        """`place`, to store artifacts in and then add the change that names them, all within: what was stored
+        or found there stays until that change is sent, whatever else is sent meanwhile."""
+        hold = _Hold()
+        with self._lock:
+            self._holds.append(hold)
+
+        def look(operation: str, name: str) -> None:
+            with self._lock:  # before it is looked whether the file is there
+                hold.artifacts.add(_artifact(name))
+
+        try:
+            yield WatchedBackend(self.place, look)
+        finally:
+            with self._lock:
+                hold.until = (self._next or 0) - 1
+
     def forget(self, numbers: Iterable[int], names: Iterable[str]) -> None:
         """Remove what is in the store: changes first, since they need the files."""
         for number in sorted(numbers):
             self.place.delete(_change(number))
+        with self._lock:
+            left = min(self._numbers(), default=math.inf)
+            self._holds = [hold for hold in self._holds if hold.until >= left]
         for name in names:
-            self.place.delete(name)
+            with self._lock:
+                if not any(_artifact(name) in hold.artifacts for hold in self._holds):
+                    self.place.delete(name)
         self.forget_ready()
         self._sweep()
 
@@ -172,6 +209,10 @@ def _lock(fd: int, wait: bool) -> bool:
     except OSError:
         return False
     return True
+
+
+def _artifact(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def _change(number: int) -> str:

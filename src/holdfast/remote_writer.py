@@ -103,7 +103,8 @@ class RemoteWriter(RunWriter):
         self.backlog.admit(self.publisher)
         outbox = self._outbox()
         try:
-            yield replace(self.repository, backend=outbox.place)
+            with outbox.storing() as place:
+                yield replace(self.repository, backend=place)
         finally:
             outbox.take_wishes(keys)
 

@@ -41,6 +41,8 @@ def recipes(backend: Backend, digest: Digest) -> tuple[list[Recipe], HoldfastErr
         if stat.name.startswith(layout.recipes(digest)) and not bundle:
             try:
                 found.append(again(lambda name=stat.name: _load(backend, name, digest)))  # type: ignore[misc]
+            except NameNotFound:  # a collector was quicker
+                continue
             except HoldfastError as error:
                 problem = problem or error
     return found, problem

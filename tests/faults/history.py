@@ -49,8 +49,8 @@ def _about(number: int) -> bytes:
     )
 
 
-# Without it, histories leave out what is known to fail and is not mended yet: a publisher whose blob was
-# collected before it was named does not store it again, and verify does not read the collector's lists.
+# Without it, histories leave out what is known to fail and is not mended yet: verify does not read the
+# collector's lists.
 WHOLE = os.environ.get("HOLDFAST_FAULTS") == "whole"
 _LAB, _MIRROR = _about(0), _about(1)
 KINDS: list[type[Seat]] = [Trainer, Rank, Helper, Reader, Namer, Syncer]
@@ -99,8 +99,6 @@ class History:
     def _seats(self, chance: random.Random) -> list[Seat]:
         kinds: list[type[Seat]] = [Trainer]
         kinds += chance.choices(KINDS, WEIGHTS, k=chance.randint(1, 4))
-        if self.is_remote and not WHOLE:
-            kinds = [Helper if kind is Collector else kind for kind in kinds]
         seats = [
             kind(self, number, random.Random(f"seat {self.seed} {number}"))
             for number, kind in enumerate(kinds)

@@ -121,8 +121,8 @@ CODES = {
 class Finding:
     """One fact that fsck reports: what is wrong, where, and what it affects.
 
-    `runs` are the ids of the runs that need what is damaged, `artifacts` are `run_id:key`; `affects`
-    says the same for people. `mend` says what would help."""
+    `runs` are the ids of the runs that need what is damaged, `artifacts` are `run_id:key`, `others` names such
+    as `alias prod`; `affects` says the same for people. `mend` says what would help."""
 
     code: str
     place: str
@@ -131,6 +131,12 @@ class Finding:
     mend: str = ""
     runs: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> bool:
+        """True if something refers to what is damaged."""
+        return bool(self.runs or self.others)
 
     @property
     def harmless(self) -> bool:
@@ -239,6 +245,7 @@ def _joined(found: list[Found], users: Mapping[str, Iterable[User]]) -> Finding:
         affects=_listed([str(user) for user in who]),
         runs=tuple(dict.fromkeys(user.run_id for user in who if user.run_id)),
         artifacts=tuple(dict.fromkeys(f"{u.run_id}:{u.key}" for u in who if u.key)),
+        others=tuple(dict.fromkeys(user.other for user in who if user.other)),
     )
 
 

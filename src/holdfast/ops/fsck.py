@@ -153,6 +153,7 @@ class _Check:
         if self.run_id is None:
             self.found += fsck_names.check(self.listing)
             self.found += fsck_data.store(self.repository)
+            self.found += fsck_data.log(self.repository)
             self.wanted = set(self.listing.sizes)
         made = list(self._recipes())
         self.wanted |= {home for one in made for home in one.homes}
@@ -250,6 +251,7 @@ class _Check:
             return
         yield _Task(fsck_data.heads, self._groups(kinds.HEAD))
         yield _Task(fsck_data.signatures, self._groups(kinds.SIGNATURE))
+        yield _Task(fsck_data.documents, self._groups(kinds.NAMES))
         recipes = self._groups(kinds.RECIPE)
         bundles = [tuple(filter(kinds.is_bundle, group)) for group in recipes]
         yield _Task(fsck_data.bundles, list(filter(None, bundles)))

@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from holdfast import bundles as whole
 from holdfast.backend.base import Backend
+from holdfast.condemned import Condemned, read_names
 from holdfast.digest import Digest
 from holdfast.errors import Corrupt, DigestMismatch
 from holdfast.format import kinds, layout, pack, recipe, signature, storefile
@@ -195,6 +196,28 @@ def signatures(repository: Repository, names: tuple[str, ...]) -> list[Found]:
             about = signature.decode(repository.backend.get(name), place=name)
             if (about.document.hex, about.key.hex()) != (document, key):
                 raise Corrupt(f"{name} is a signature of something else: it was moved", place=name)
+    return found
+
+
+def documents(repository: Repository, names: tuple[str, ...]) -> list[Found]:
+    """Documents of names against the sha256 in theirs."""
+    found: list[Found] = []
+    for name in names:
+        digest = Digest(name[-64:])
+        with telling(found, place=name, what=_of_names(name)):
+            read_names(repository.backend, name, digest)
+    return found
+
+
+def _of_names(name: str) -> str:
+    return "the collector's log" if name.startswith(layout.LOG) else f"sync {name.split('/')[1]}"
+
+
+def log(repository: Repository) -> list[Found]:
+    """What the collectors' log says, and the documents that it needs."""
+    found: list[Found] = []
+    with telling(found, place=layout.LOG, what="the collector's log"):
+        Condemned.load(repository.backend)
     return found
 
 

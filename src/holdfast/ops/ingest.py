@@ -276,7 +276,7 @@ class _Ingest:
                 return self._there(digest)
             name = layout.blob(digest)
             new = staged.commit(name)
-            if not new and self._backend.stat(name).size_bytes != size:
+            if not new and blobs.size_there(self._backend, name) != size:
                 staged.replace(name)  # a damaged one, and these are its bytes
         finally:
             staged.abort()

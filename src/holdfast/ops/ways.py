@@ -107,10 +107,10 @@ def _hashed(repository: Repository, source: Repository | None, finding: Finding)
             yield Way(
                 "put it together from its own chunks", partial(_from_itself, backend, name, digest)
             )
-        if finding.runs:
+        if finding.needed:
             words = "store the artifacts that need it as plain files, and set it aside"
             yield Way(words, partial(rebuild.without_pack, repository, source, digest))
-    if not finding.runs and _has(repository, name):
+    if not finding.needed and _has(repository, name):
         yield Way("set it aside: nothing needs it", partial(set_aside, backend, name))
 
 
@@ -153,7 +153,7 @@ def _recipe(repository: Repository, source: Repository | None, finding: Finding)
     yield from _copied(repository, source, name, check)
     words = "store its artifact as a plain file, and set the recipe aside"
     yield Way(words, partial(rebuild.without_recipe, repository, source, name))
-    if not finding.runs:
+    if not finding.needed:
         yield Way("set it aside: nothing needs it", partial(set_aside, backend, name))
 
 
