@@ -75,7 +75,7 @@ def _speed(place: Path, url: str, buckets: Any) -> None:
         _time(spent, "up holdfast", lambda: _sync(place / "source", ours[0], None, options))  # noqa: B023
         _time(spent, "down rclone", lambda: _rclone(url, *peer))  # noqa: B023
         _time(spent, "down holdfast", lambda: _sync(*ours, options, None))  # noqa: B023
-        _check(place / "source", ours[1], RUNS)
+        _check([(place / "source", None), (ours[0], options), (ours[1], None)], RUNS)
         shutil.rmtree(peer[1])
         shutil.rmtree(ours[1])
     print("| way | rclone copy | holdfast push | ratio, median of rounds (least, most) |")
@@ -126,13 +126,14 @@ def _sync(source: Any, target: Any, *options: Any) -> Any:
     return report
 
 
-def _check(one: Path, other: Path, runs: int) -> None:
-    """The snapshot is the same, so all chains are; and every run is there."""
+def _check(stores: list[tuple[Any, Any]], runs: int) -> None:
+    """The snapshot is the same in all (each a place and its options), so all chains are; and every run is
+    there."""
     import holdfast
 
     digests = set()
-    for place in (one, other):
-        with holdfast.open(place, read_only=True) as store:
+    for place, options in stores:
+        with holdfast.open(place, read_only=True, storage_options=options) as store:
             digests.add(store.snapshot().digest)
             if len(store.runs()) != runs:
                 raise RuntimeError(f"{len(store.runs())} runs arrived")

@@ -11,7 +11,7 @@ from holdfast.absent import Absent
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt
+from holdfast.errors import Corrupt, UnsupportedFormat
 from holdfast.format import gc, layout
 from holdfast.format.entry import Entry
 from holdfast.format.manifest import State
@@ -161,7 +161,7 @@ def is_gone(sides: Sides, run_id: str) -> bool:
         try:
             if gc.is_collected(Chain(side.backend, layout.manifest(run_id)).load().state):
                 return True
-        except Corrupt:
+        except (Corrupt, UnsupportedFormat):
             continue
     return False
 
