@@ -230,6 +230,9 @@ class History:
             me.host, me.disk = host, self.places.get(host) if self.is_remote else None
             self.store = self.open()
             for found in self.store.recover():
+                gone = self.is_remote and self.may_be_gone(self.runs[found.run_id])
+                if gone and "removed and collected" in (found.problem or ""):
+                    continue  # what was not sent by then stays on its machine, and that is said
                 if found.problem is not None:
                     raise Violation(f"run {found.run_id} cannot be recovered: {found.problem}")
 

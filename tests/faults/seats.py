@@ -382,7 +382,8 @@ class Reader(Seat):
     def runs(self) -> None:
         world = self.history.world
         known = {r.run_id for r in self.history.runs.values() if r.begun and not r.deleted}
+        rots = world.rots - bool(world.rotten)
         found = {run.run_id for run in self.store.runs()}
         missing = {run_id for run_id in known - found if not self.history.runs[run_id].deleted}
-        if missing and not world.remote and not world.weather.stale and not world.rotten:
+        if missing and not world.remote and not world.weather.stale and world.rots == rots:
             raise Violation(f"runs that are not listed: {sorted(missing)}")

@@ -86,6 +86,7 @@ class World:
         self.late: list[Late] = []
         self.full = False
         self.rotten: tuple[str, int, int] | None = None
+        self.rots = 0  # how often anything was, healed since or not
         self.faults = 0  # that somebody may have noticed
         self.calm = True
         self.old_heads: list[Stat] = []
@@ -120,6 +121,7 @@ class World:
         if names:
             name = self.chance.choice(names)
             data = self.files._files[name][0]
+            self.rots += 1
             self.rotten = (name, self.chance.randrange(len(data)), 1 << self.chance.randrange(8))
             self._flip()
             self.note("rot", name)

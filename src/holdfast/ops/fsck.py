@@ -14,13 +14,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast import absent
 from holdfast.backend.cached import without_cache
 from holdfast.digest import Digest
-from holdfast.errors import InvalidValue
+from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.format import kinds, layout
 from holdfast.ops import fsck_chunks, fsck_data, fsck_names, fsck_runs
 from holdfast.ops.findings import Finding, Found, User, resolved
@@ -154,6 +155,8 @@ class _Check:
             self.found += fsck_names.check(self.listing)
             self.found += fsck_data.store(self.repository)
             self.found += fsck_data.log(self.repository)
+            with suppress(HoldfastError):  # which is told just above
+                self.repository.condemned.refresh(self.repository.backend)
             self.wanted = set(self.listing.sizes)
         made = list(self._recipes())
         self.wanted |= {home for one in made for home in one.homes}
@@ -219,9 +222,20 @@ class _Check:
 
     def _in_vain(self, made: Made) -> Iterator[Found]:
         for home in made.homes:
+            if self._is_void(made, home):
+                continue
             if self.listing.size(home) is None and Fresh(self.repository).size(home) is None:
                 message = f"{home} is missing from the store: {made.name} points into it"
                 yield Found("missing", home, message, (made.artifact,))
+
+    def _is_void(self, made: Made, home: str) -> bool:
+        """Was the file taken by a collector, since nothing needs the artifact, or it has another form? Then
+        the recipe is next."""
+        if self.listing.size(home) is not None or not self.repository.condemned.has(home):
+            return False
+        others = set(self.listing.recipes_of(made.artifact)) - {made.name}
+        plain = self.listing.size(layout.blob(Digest(made.artifact)))
+        return made.artifact not in self.users or bool(others) or plain is not None
 
     def _orphans(self, made: list[Made]) -> Iterator[Found]:
         """Blobs, packs and recipes that no newest state of a run needs, directly or through recipes."""

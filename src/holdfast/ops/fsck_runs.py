@@ -12,9 +12,9 @@ from holdfast import bundles, process, verified_artifact
 from holdfast.backend.base import Backend
 from holdfast.chain import Chain
 from holdfast.digest import Digest
-from holdfast.errors import Corrupt
+from holdfast.errors import Corrupt, UnsupportedFormat
 from holdfast.format import entry as entries
-from holdfast.format import kinds, layout, snapshot, stats
+from holdfast.format import gc, kinds, layout, snapshot, stats
 from holdfast.format.manifest import State
 from holdfast.format.segment import Axis, Footer
 from holdfast.ops.artifacts import directory_entries
@@ -96,6 +96,9 @@ def chain(repository: Repository, prefix: str, users: tuple[User, ...] = ()) -> 
     numbers = sorted(number for number in listed if number is not None)
     found: list[Found] = []
     before: bytes | None = None
+    if _is_collected(repository, prefix, numbers):
+        numbers = numbers[-1:]
+    present = set(numbers)
     for number in numbers:
         place = layout.entry(prefix, number)
         data, known = b"", len(found)
@@ -110,7 +113,17 @@ def chain(repository: Repository, prefix: str, users: tuple[User, ...] = ()) -> 
                 message = f"{place} does not continue the entry before it"
                 found.append(Found("unlinked", place, message, (), users, what))
         before = hashlib.sha256(data).digest() if len(found) == known else None
+        before = before if number + 1 in present else None  # gaps are told by the names
     return found
+
+
+def _is_collected(repository: Repository, prefix: str, numbers: list[int]) -> bool:
+    """Is what lies before the newest entry only left over from a run that was collected?"""
+    try:
+        entry, _ = Chain(repository.backend, prefix).read(numbers[-1])
+    except (Corrupt, UnsupportedFormat, IndexError):
+        return False
+    return entry.full and gc.is_collected(entry.body)
 
 
 def other_chain(repository: Repository, prefix: str) -> list[Found]:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from holdfast import liveness, process
-from holdfast.errors import Corrupt, NameExists, UnsupportedFormat
-from holdfast.format import layout, spool
+from holdfast.errors import Corrupt, InvalidState, NameExists, UnsupportedFormat
+from holdfast.format import gc, layout, spool
 from holdfast.format import salvage as salvaging
 from holdfast.format.manifest import State
 from holdfast.ops import ranks
@@ -83,6 +83,10 @@ def _try(repository: Repository, run_id: str, salvage: bool) -> Recovered | None
         return recover_run(repository, run_id, salvage=salvage)
     except (Corrupt, UnsupportedFormat) as error:
         return Recovered(run_id, problem=error.message)
+    except InvalidState:
+        if gc.is_collected(repository.manifest(run_id).load().state):
+            return None  # somebody removed it for good; its spools go with the next collection
+        raise
 
 
 def recover_run(repository: Repository, run_id: str, *, salvage: bool = False) -> Recovered | None:

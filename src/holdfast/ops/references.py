@@ -127,8 +127,9 @@ def _look(repository: Repository, state: State, change: State) -> None:
     for name, about in change.get("segments", {}).items():
         if about is not None:
             require_segment(repository, run_id, Digest(name))
+    held = {about.get("digest") for about in state.get("artifacts", {}).values()}
     for about in change.get("artifacts", {}).values():
-        if about is not None:
+        if about is not None and about["digest"] not in held:  # else a collector has to spare it
             require_artifact(repository, about)
 
 
