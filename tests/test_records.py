@@ -326,7 +326,7 @@ def _leaves(kind: type[HoldfastError]) -> list[type[HoldfastError]]:
 
 
 def test_every_error_has_its_own_code_and_survives_pickle() -> None:
-    kinds = _leaves(HoldfastError)
+    kinds = [one for one in _leaves(HoldfastError) if one.__module__.startswith("holdfast")]
     assert len({kind.code for kind in kinds}) == len(kinds)
     error = DigestMismatch("blobs/x is damaged", place="blobs/x", expected="a", found="b")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
