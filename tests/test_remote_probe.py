@@ -70,7 +70,7 @@ def test_a_single_writer_says_so_in_words(rclone: Server) -> None:
         with store.start_run("alone", run_id="alone", capture=False) as run:
             run.log({"loss": 1.0}, step=0)
         about = storefile.decode(store.repository.backend.get("store.json"), place="store.json")
-    assert about["features"]["write"] == ["single-writer"]
+    assert about["features"]["write"] == ["gc", "single-writer"]
     with holdfast.open(url, storage_options=options) as store:
         assert store.metrics("alone", "loss").values.tolist() == [1.0]
         with pytest.raises(ReadOnly, match="single_writer=True"):

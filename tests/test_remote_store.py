@@ -26,6 +26,7 @@ from holdfast.backend.remote_connect import connect_remote
 from holdfast.chain import EMPTY, Chain
 from holdfast.errors import AccessDenied, BackendError, HoldfastError, InvalidValue, NotAStore
 from holdfast.format import layout
+from holdfast.repository import connected
 from servers import buckets
 from servers.base import Server
 from servers.faults import FaultProxy, Status
@@ -109,6 +110,12 @@ def test_a_forked_child_has_a_client_of_its_own(
 class CephMachine(Machine):
     endpoint = ""
 
+    def _open(self) -> holdfast.ExperimentStore:
+        """Moto is no server for several writers: it lets two of sixteen win now and then."""
+        store = holdfast.ExperimentStore()
+        store.repository = connected(self.disk, single_writer=True)
+        return store
+
     def backend(self) -> Any:
         url = f"s3://{buckets.s3_bucket(self.endpoint)}/lab"
         return connect_remote(url, buckets.s3_options(self.endpoint))
@@ -191,7 +198,8 @@ def test_what_operations_cost(proxied: tuple[FaultProxy, str, dict[str, Any]]) -
                 run._writer.publish(roll=True)
                 assert count("^PUT") == 3
                 assert count("^DELETE|^POST .*delete") == 1
-                assert count("") == 4
+                looks = count("") - 4  # what collectors have said, once a run; s3fs asks twice
+                assert looks == (2 if os.environ.get("HOLDFAST_OBSTORE") == "0" else 1)
             with _counted(proxy) as count:
                 run.log_artifact(b"x" * 1000, key="model")
                 assert count("") == 0

@@ -29,6 +29,8 @@ class FsspecClient:
         self._is_async = bool(getattr(fs, "async_impl", False))
         self._pool = None if self._is_async else ThreadPoolExecutor(16)
         fs.retries = 1  # s3fs and gcsfs: we retry ourselves
+        # A web page lists links, in which some characters are written as %20; all others list names.
+        self._read = unquote if "http" in fs.protocol else str
 
     def get(self, name: str, start: int = 0, length: int | None = None) -> tuple[bytes, int | None]:
         # With a start, s3fs asks once; without, it asks for the size first.
@@ -80,7 +82,7 @@ class FsspecClient:
             path = about["name"].rstrip("/")
             if path.endswith(top):  # some list the folder itself
                 continue
-            names[about["type"] == "directory"].append(unquote(path.rpartition("/")[2]))
+            names[about["type"] == "directory"].append(self._read(path.rpartition("/")[2]))
         return names
 
     def _path(self, name: str) -> str:
@@ -88,7 +90,7 @@ class FsspecClient:
 
     def _name(self, path: str) -> str:
         plain = str(self._fs._strip_protocol(path)).lstrip("/")
-        return unquote(plain[len(self._root.lstrip("/")) + 1 :])  # web pages have links
+        return self._read(plain[len(self._root.lstrip("/")) + 1 :])
 
     def _ensure_parent(self, name: str) -> None:
         """File systems with real directories want them made; object stores have none."""
