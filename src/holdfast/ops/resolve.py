@@ -46,7 +46,10 @@ def target(
         return _bytes(repository, found.digest)
     if at is not None:
         return _within(repository, found, aliases.find(repository, found.scope, at))
-    run, alias = known_run(repository, found), known_alias(repository, found)
+    run = known_run(repository, found)
+    if run and key is not None:  # `read_artifact(run_id, key)`: a run is asked for, and this is its id
+        return _of_run(repository, found, *run)
+    alias = known_alias(repository, found)
     made = _version(repository, ask, found)
     kinds = [kind for kind, one in ((RUN, run), (ALIAS, alias), (EXPERIMENT, made)) if one]
     if len(kinds) > 1:
