@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from far import FarBackend, opened
-from holdfast.errors import InvalidState, StorageFull, Unavailable
+from holdfast.errors import AccessDenied, InvalidState, StorageFull, Unavailable
 from holdfast.format import layout
 from holdfast.repository import connected
 
@@ -139,6 +139,28 @@ def test_an_outage_stops_nothing_and_is_told_once(
         (True, False), (False, True),
     ]  # fmt: skip
     check(far, model=b"weights")
+
+
+@pytest.mark.parametrize("problem", [AccessDenied("no", name="store.json"), OSError("odd")])
+def test_a_store_that_refuses_when_it_answers_again_is_asked_again(
+    far: FarBackend, problem: Exception
+) -> None:
+    def refuse(operation: str, name: str) -> None:
+        if name == layout.STORE:
+            raise problem
+
+    with opened(far) as store:
+        publisher = store._publisher
+        assert publisher is not None
+        run = begin(store)
+        far.down = True
+        log(run)
+        assert publisher._next_turn(60) and not publisher.reachable
+        far.down, far.fault = False, refuse
+        assert publisher._next_turn(60) and publisher._next_turn(60)
+        far.fault = lambda operation, name: None
+        assert run.finish() is None
+    check(far)
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["the next who opens", "recover"])

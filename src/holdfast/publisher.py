@@ -177,6 +177,12 @@ class Publisher:
                 self._send_left()
         except Unavailable as error:
             self._silent(error)
+        except HoldfastError as error:  # of the knock: access refused, or no store there any more
+            self._tell("what waits", error.message)
+        except Exception:  # noqa: BLE001 - nothing here may stop the sending for good
+            logger().exception(
+                "%s: unexpected failure in the background", self.repository.backend.url
+            )
         finally:
             with self._turn:
                 self._is_busy = False

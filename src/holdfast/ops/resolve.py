@@ -47,7 +47,8 @@ def target(
     if at is not None:
         return _within(repository, found, aliases.find(repository, found.scope, at))
     run = known_run(repository, found)
-    if run and key is not None:  # `read_artifact(run_id, key)`: a run is asked for, and this is its id
+    # `read_artifact(run_id, key)`: a run is asked for, and this is its id.
+    if run and key is not None:
         return _of_run(repository, found, *run)
     alias = known_alias(repository, found)
     made = _version(repository, ask, found)
