@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.buckets import ceph
+
 UP_SECONDS, DOWN_SECONDS = 20, 60
 # A loop of some thousand steps a second with ten metrics each, in a process of its own.
 LOOP = """
@@ -40,24 +42,16 @@ print(json.dumps({
 
 def run(place: Path) -> None:
     """One table: calls before, during and after; then what the store has."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from servers import buckets
-    from servers.ceph import Ceph
-    from servers.faults import FaultProxy
+    with ceph(place) as server:
+        if server is None:
+            return
+        from servers import buckets
+        from servers.faults import FaultProxy
 
-    reason = Ceph.missing()
-    if reason:
-        print(f"left out: {reason}")
-        return
-    server = Ceph(place / "ceph")
-    server.start()
-    try:
-        url = f"s3://{buckets.s3_bucket(server.url)}/lab"
-        with FaultProxy(server.url) as proxy:
+        url = f"s3://{buckets.s3_bucket(server)}/lab"
+        with FaultProxy(server) as proxy:
             found = _measured(proxy, url, buckets.s3_options(proxy.url))
-        _print(found, url, buckets.s3_options(server.url))
-    finally:
-        server.stop()
+        _print(found, url, buckets.s3_options(server))
 
 
 def _measured(proxy: Any, url: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.buckets import ceph
 
 ROUNDS = 3
 LARGE, LARGE_BYTES = 8, 64 << 20
@@ -16,20 +17,12 @@ SMALL, SMALL_BYTES = 1_000, 64 << 10
 
 def run(place: Path) -> None:
     """Four tables of one: large and small artifacts, up and down, in turn, three rounds; medians."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from servers import buckets
-    from servers.ceph import Ceph
+    with ceph(place) as server:
+        if server is None:
+            return
+        from servers import buckets
 
-    reason = Ceph.missing()
-    if reason:
-        print(f"left out: {reason}")
-        return
-    server = Ceph(place / "ceph")
-    server.start()
-    try:
-        _measure(place, buckets.s3_bucket(server.url), buckets.s3_options(server.url))
-    finally:
-        server.stop()
+        _measure(place, buckets.s3_bucket(server), buckets.s3_options(server))
 
 
 def _measure(place: Path, bucket: str, options: dict[str, Any]) -> None:

@@ -7,11 +7,12 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.buckets import ceph
 
 RUNS, POINTS, METRICS = 200, 2_000, 5
 CHECKPOINTS, CHECKPOINT_VALUES = 100, 5 << 20  # 20 MiB of float32 each
@@ -21,25 +22,20 @@ ROUNDS = 3
 
 def run(place: Path) -> None:
     """Tables: sending and fetching beside rclone, in turn, three rounds; then nothing new, and one more."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from servers import buckets
-    from servers.base import program
-    from servers.ceph import Ceph
-
-    reason = Ceph.missing()
-    if reason or program("rclone") is None:
-        print(f"left out: {reason or 'rclone is missing: `python3 do.py servers` installs it'}")
-        return
     os.environ["HOLDFAST_CACHE_DIR"] = str(place / "cache")
     os.environ["HOLDFAST_SYSTEM"] = "off"
-    server = Ceph(place / "ceph")
-    server.start()
-    try:
+    with ceph(place) as server:
+        if server is None:
+            return
+        from servers import buckets
+        from servers.base import program
+
+        if program("rclone") is None:
+            print("left out: rclone is missing: `python3 do.py servers` installs it")
+            return
         _fill(place / "source")
-        _speed(place, server.url, buckets)
-        _small(place, server.url, buckets)
-    finally:
-        server.stop()
+        _speed(place, server, buckets)
+        _small(place, server, buckets)
 
 
 def _fill(folder: Path) -> None:

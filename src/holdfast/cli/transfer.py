@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,23 @@ def opened(url: str, *, write: bool, create: bool = False) -> ExperimentStore:
             "makes one",
             url=url,
         ) from error
+
+
+@contextmanager
+def sides(
+    url: str, places: tuple[str, ...], *, both: bool
+) -> Iterator[tuple[ExperimentStore, ExperimentStore]]:
+    """SOURCE and TARGET of `push`; with `both`, which are then written, of `sync`. By default they are the
+    store at `url`, and the one that it was pushed to last."""
+    if len(places) > 2:
+        raise click.UsageError("give at most SOURCE and TARGET")
+    with opened(places[0] if len(places) == 2 else url, write=both) as source:
+        target_url = places[-1] if places else source.peer
+        if target_url is None:
+            raise click.UsageError("this store was not pushed anywhere before: give TARGET")
+        with opened(target_url, write=True) as target:
+            source.peer = target_url
+            yield source, target
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from holdfast.format.manifest import State
 from holdfast.ops import reach, sync_chains
 from holdfast.ops.sync_chains import ChainPlan, Divergence
 from holdfast.ops.sync_listing import Tip
-from holdfast.ops.sync_needs import RunPlan, Sides
+from holdfast.ops.sync_needs import RunPlan, Sides, parted
 from holdfast.repository import Repository
 
 
@@ -46,13 +46,10 @@ def examine(
 
 def _compare(sides: Sides, prefix: str, ours: Tip, theirs: Tip) -> Divergence | None:
     """How the chains diverged; None too if what they say is the same, which is noted."""
-    least = min(ours.number, theirs.number)
-    if sides.memory.equal_up_to(prefix, ours, theirs) == least:
+    number = parted(sides, prefix, ours, theirs)
+    if number is None:
         return None
     source, target = sides.source.backend, sides.target.backend
-    number = sync_chains.common(source, target, prefix, ours, theirs)
-    if number == least:
-        return None
     states = [Chain(backend, prefix).load().state for backend in (source, target)]
     if sync_chains.means_the_same(*states):
         sides.memory.settle(prefix, ours, theirs)

@@ -175,14 +175,20 @@ def _compare(sides: Sides, prefix: str, ours: Tip, theirs: Tip | None) -> Diverg
     if theirs is None:
         return None
     theirs.check(prefix)
+    number = parted(sides, prefix, ours, theirs)
+    if number is None:
+        return None
+    source, target = sides.source.backend, sides.target.backend
+    return sync_chains.diverged(source, target, prefix, number, ours, theirs)
+
+
+def parted(sides: Sides, prefix: str, ours: Tip, theirs: Tip) -> int | None:
+    """The last entry that both sides have, if the chain goes on differently behind it; else None."""
     least = min(ours.number, theirs.number)
     if sides.memory.equal_up_to(prefix, ours, theirs) == least:
         return None
-    source, target = sides.source.backend, sides.target.backend
-    number = sync_chains.common(source, target, prefix, ours, theirs)
-    if number == least:
-        return None
-    return sync_chains.diverged(source, target, prefix, number, ours, theirs)
+    number = sync_chains.common(sides.source.backend, sides.target.backend, prefix, ours, theirs)
+    return None if number == least else number
 
 
 def _look(sides: Sides, plan: RunPlan, found: _Found, prefix: str, have: int) -> None:

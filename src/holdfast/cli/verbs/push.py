@@ -23,13 +23,5 @@ def command(url: str, places: tuple[str, ...], **given: Any) -> int:
     The exit code is 1 when something in SOURCE is damaged (the rest is sent), 6 when both sides changed one
     run (nothing of that is sent).
     """
-    if len(places) > 2:
-        raise click.UsageError("give at most SOURCE and TARGET")
-    source_url = places[0] if len(places) == 2 else url
-    with transfer.opened(source_url, write=False) as source:
-        target_url = places[-1] if places else source.peer
-        if target_url is None:
-            raise click.UsageError("this store was not pushed anywhere before: give TARGET")
-        with transfer.opened(target_url, write=True) as target:
-            source.peer = target_url
-            return transfer.carry_out([(source, target)], given)
+    with transfer.sides(url, places, both=False) as (source, target):
+        return transfer.carry_out([(source, target)], given)
