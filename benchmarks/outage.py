@@ -35,13 +35,36 @@ ended = time.monotonic()
 left = run.finish(timeout=120)
 print(json.dumps({
     "steps": step, "finish": time.monotonic() - ended, "left": str(left),
-    "phases": [(len(p), sorted(p)[len(p) // 2], sorted(p)[int(len(p) * 0.99)], max(p)) for p in phases],
+    "phases": [
+        (len(p), sorted(p)[len(p) // 2], sorted(p)[int(len(p) * 0.99)], max(p)) for p in phases if p
+    ],
 }))
 """
 
 
+# The floor: what the same loop pays for one packb and one write, which no network touches.
+RAW = """
+import json, msgpack, os, sys, time
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+clock, taken, step, start = time.perf_counter_ns, [], 0, time.monotonic()
+while time.monotonic() - start < float(sys.argv[2]):
+    row = {f"metric/{number}": step / (number + 1) for number in range(10)}
+    before = clock()
+    os.write(fd, msgpack.packb({"s": step, "t": time.time(), "m": row}))
+    taken.append(clock() - before)
+    step += 1
+    sum(range(20_000))
+taken.sort()
+print(json.dumps([(len(taken), taken[len(taken) // 2], taken[int(len(taken) * 0.99)], taken[-1])]))
+"""
+
+
 def run(place: Path) -> None:
-    """One table: calls before, during and after; then what the store has."""
+    """One table: the loop beside nothing, then before, during and after; then what the store has."""
+    raw = _finished([sys.executable, "-c", RAW, str(place / "raw"), str(UP_SECONDS)])
+    local = _finished(
+        [sys.executable, "-c", LOOP, str(place / "lab"), "null", "0", str(UP_SECONDS)]
+    )
     with ceph(place) as server:
         if server is None:
             return
@@ -51,7 +74,13 @@ def run(place: Path) -> None:
         url = f"s3://{buckets.s3_bucket(server)}/lab"
         with FaultProxy(server) as proxy:
             found = _measured(proxy, url, buckets.s3_options(proxy.url))
-        _print(found, url, buckets.s3_options(server))
+        named = {"none: `packb` and `write`": raw[0], "none: a store on disk": local["phases"][0]}
+        _print(named, found, url, buckets.s3_options(server))
+
+
+def _finished(command: list[str]) -> Any:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _measured(proxy: Any, url: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -70,13 +99,14 @@ def _measured(proxy: Any, url: str, options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _print(found: dict[str, Any], url: str, options: dict[str, Any]) -> None:
+def _print(named: dict[str, Any], found: dict[str, Any], url: str, options: dict[str, Any]) -> None:
     import holdfast
 
     print("| the network | calls | p50 µs | p99 µs | worst ms |")
     print("|---|---|---|---|---|")
     names = ("there", f"away for {DOWN_SECONDS} s", "there again")
-    for name, (count, middle, most, worst) in zip(names, found["phases"], strict=True):
+    named |= dict(zip(names, found["phases"], strict=True))
+    for name, (count, middle, most, worst) in named.items():
         print(f"| {name} | {count:,} | {middle / 1e3:.1f} | {most / 1e3:.1f} | {worst / 1e6:.1f} |")
     begin = time.perf_counter()
     with holdfast.open(url, storage_options=options) as store:
