@@ -21,12 +21,20 @@ import numpy as np
 
 import holdfast
 from holdfast import MetricRecord, RunStatus, Timestamp
+from holdfast.ops.policy import Policy
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 NOON = 1_736_942_400_000_000_000  # 2025-01-15T12:00:00Z
 PLAIN, RESUMED, LEFT, LARGE = (f"20250115-12000{n}-aaaaa{n}" for n in range(4))
 COMPACTED, RANKS, PACKED, BUNDLED = (f"20250115-12000{n}-aaaaa{n}" for n in (8, 9, 7, 6))
 READS = "20250115-120005-aaaaa5"
+SYNCED, REMOVED = "20250115-120004-aaaaa4", "20250115-120004-bbbbb4"
+OTHER_STORE = "0e9d1c2b-7a65-4f3e-8d21-c5b4a3928170"
+# The secret key of RFC 8032, section 7.1, test 1.
+KEY = b"""-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+"""
 
 
 def bits(value: float) -> str:
@@ -338,6 +346,26 @@ def fill_names(store: Any, folder: Path) -> None:
     store.alias("only/this", READS)
 
 
+def fill_collected(store: Any, folder: Path) -> None:
+    """As `fill_names`; a signed snapshot, runs that a sync brought, a run that was removed and is collected, rules
+    for keeping, and after the collection an artifact with the bytes that it has taken."""
+    fill_names(store, folder)
+    with mock.patch("uuid.uuid4", lambda: OTHER_STORE):
+        other = holdfast.open(folder / "other", cache=False)
+    for run_id in (SYNCED, REMOVED):
+        with other.start_run("resnet", run_id=run_id, capture=False) as run:
+            run.log({"loss": 0.25}, step=1)
+            run.log_artifact(b"of " + run_id.encode(), key="notes.txt")
+    other.sync_to(store)
+    other.close()
+    (folder / "key.pem").write_bytes(KEY)
+    store.sign("paper/2025", folder / "key.pem")
+    store.set_gc_policy(Policy(keep="status == 'Success' or tags.left"))
+    store.delete_run(REMOVED)
+    store.gc()
+    store.add_artifact_file(SYNCED, b"of " + REMOVED.encode(), "again.txt")
+
+
 def _checkpoint(weights: Any, average: Any) -> bytes:
     """A safetensors file."""
     rounded = (weights.view("<u4") >> 16).astype("<u2")
@@ -359,6 +387,7 @@ FILLS = {
     "format-1-packed": fill_packed,
     "format-1-bundled": fill_bundled,
     "format-1-names": fill_names,
+    "format-1-collected": fill_collected,
 }
 
 if __name__ == "__main__":
