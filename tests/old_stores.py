@@ -347,8 +347,8 @@ def fill_names(store: Any, folder: Path) -> None:
 
 
 def fill_collected(store: Any, folder: Path) -> None:
-    """As `fill_names`; a signed snapshot, runs that a sync brought, one of them removed and collected, rules for
-    keeping, and after the collection an artifact with the bytes that it took."""
+    """As `fill_names`; a signed snapshot, runs that a sync brought, one of them removed and collected,
+    rules for keeping, and after the collection an artifact with the bytes that it took."""
     fill_names(store, folder)
     with mock.patch("uuid.uuid4", lambda: OTHER_STORE):
         other = holdfast.open(folder / "other", cache=False)
