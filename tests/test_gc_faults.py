@@ -19,6 +19,8 @@ import holdfast
 from holdfast.backend.memory import MemoryBackend
 from holdfast.backend.wrap import WatchedBackend
 from holdfast.errors import BackendError, HoldfastError, InvalidState
+from holdfast.ops import gc
+from holdfast.repository import connected
 from holdfast.store import ExperimentStore
 from test_faults import Faults, LosingBackend
 from test_gc import begin, fill, names, opened
@@ -240,3 +242,32 @@ def test_a_full_disk_or_a_dead_bucket_says_so() -> None:
     with pytest.raises(BackendError, match="the bucket is gone"):
         store.gc()
     check(backend)
+
+
+def test_another_collector_may_end_at_any_moment_of_a_plan() -> None:
+    at = 0
+    while True:
+        at += 1
+        backend = MemoryBackend()
+        with opened(backend) as store:
+            for name in ("stays", "goes"):
+                with store.start_run("e", run_id=name, capture=False) as run:
+                    run.log({"x": 1.0}, step=0)
+                    run.log_artifact(name.encode() * 1000, key="k")
+            store.delete_run("goes")
+        calls = 0
+
+        def watch(operation: str, name: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at:  # noqa: B023
+                other = connected(backend)  # noqa: B023
+                gc.execute(other, gc.plan(other))
+
+        watched = connected(WatchedBackend(backend, watch))
+        calls = 0
+        plan = gc.plan(watched)
+        assert [one.run_id for one in plan.removals] in ([], ["goes"])
+        if calls < at:
+            break
+    assert at > 10

@@ -90,9 +90,22 @@ def plan(
     """What nothing needs now. `doomed` are runs to be removed: {run id: (generation, why)}.
 
     Raises Corrupt for a root that cannot be read, UnsupportedFormat, BackendError."""
-    doomed = doomed or {}
     _check_features(repository)
-    repository.condemned.refresh(repository.backend)
+    while True:
+        repository.condemned.refresh(repository.backend)
+        number = repository.condemned.snapshot.number
+        try:
+            return _planned(repository, doomed or {}, progress)
+        except Corrupt:
+            repository.condemned.refresh(repository.backend)
+            if repository.condemned.snapshot.number == number:
+                raise
+            # Else another collector has removed meanwhile what was looked at: look at what there is now.
+
+
+def _planned(
+    repository: Repository, doomed: Mapping[str, tuple[int, str]], progress: Progress | None
+) -> GcPlan:
     reader = Reader(repository, progress)
     try:
         roots = reader.read()
